@@ -1,4 +1,4 @@
-"""One class of error per boundary, named by whose fault it is and by what is known of the command."""
+"""One class of error per boundary, named by whose fault it is and what is known of the command."""
 
 from __future__ import annotations
 

@@ -1,0 +1,143 @@
+"""What must be done.  Effects are carried out in order, and none of them waits.
+
+An effect that writes is numbered by its place: the first write ever asked for is number 1.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from trioraft._rules.ids import ServerId
+from trioraft._rules.log import Entries
+from trioraft._rules.messages import Message
+
+
+@frozen
+class SaveTerm:
+    """Write term and vote."""
+
+    write: int
+    term: int
+    voted_for: ServerId | None
+
+
+@frozen
+class WriteEntries:
+    """Write entries behind index `entries.first - 1`; what the log holds from there on is cut."""
+
+    write: int
+    entries: Entries
+    cuts: bool = False
+
+
+@frozen
+class AppendOwn:
+    """Write a leader's own entries: `batch` from `first` on, or a no-op if there is none."""
+
+    write: int
+    first: int
+    term: int
+    count: int
+    batch: object = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class Refuse:
+    """Tell the callers of `batch` that this server does not lead: nothing was written."""
+
+    batch: object = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class Send:
+    """Send a message, but not before write number `after` is durable; 0: at once."""
+
+    to: ServerId
+    message: Message
+    after: int = 0
+
+
+@frozen
+class Fetch:
+    """Read entries for a follower from the disk, from `first` on, and bring `Fetched`."""
+
+    tenure: int
+    peer: ServerId
+    first: int
+
+
+@frozen
+class Commit:
+    """Everything up to `index` is committed, and durable here: apply it."""
+
+    index: int
+
+
+@frozen
+class ElectionBy:
+    """Draw a new election time-out from `now` on, `times` as long as usual."""
+
+    now: float
+    times: int = 1
+
+
+@frozen
+class AnswerBy:
+    """Bring `AnswerDue` at this instant; infinity: no more."""
+
+    instant: float
+
+
+@frozen
+class QuorumBy:
+    """Bring `QuorumTimeout` at this instant; infinity: never."""
+
+    instant: float
+
+
+@frozen
+class Wake:
+    """Let the task that replicates to a peer take a turn now."""
+
+    peer: ServerId
+
+
+@frozen
+class Answered:
+    """A follower answered a request `seconds` after it was sent."""
+
+    peer: ServerId
+    seconds: float
+
+
+@frozen
+class Missed:
+    """A heartbeat is due, and the follower has not answered the one before."""
+
+    peer: ServerId
+
+
+@frozen
+class Complain:
+    """A peer said what no correct peer says; it was ignored."""
+
+    peer: ServerId
+    reason: str
+
+
+Effect = (
+    SaveTerm
+    | WriteEntries
+    | AppendOwn
+    | Refuse
+    | Send
+    | Fetch
+    | Commit
+    | ElectionBy
+    | AnswerBy
+    | QuorumBy
+    | Wake
+    | Answered
+    | Missed
+    | Complain
+)

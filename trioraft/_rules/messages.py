@@ -1,0 +1,86 @@
+"""What servers say to each other: the RPCs of figure 2, and the pre-vote of the thesis (9.6).
+
+A message is a request or its reply.  Who sent it is known from the stream that it came on, by name
+and incarnation, so no message claims a sender.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from trioraft._rules.log import Entries
+
+
+@frozen
+class RequestVote:
+    """A candidate asks for a vote (5.2)."""
+
+    term: int
+    last_log_index: int
+    last_log_term: int
+
+
+@frozen
+class RequestVoteReply:
+    """`vote_granted` counts in `term` only."""
+
+    term: int
+    vote_granted: bool
+
+
+@frozen
+class PreVote:
+    """A server asks whether it would get a vote in `term`, the one after its own (thesis 9.6)."""
+
+    term: int
+    last_log_index: int
+    last_log_term: int
+
+
+@frozen
+class PreVoteReply:
+    """`term` is the answerer's own; `asked_term` is the one that the grant is for."""
+
+    term: int
+    asked_term: int
+    vote_granted: bool
+
+
+@frozen
+class AppendEntries:
+    """The leader's entries, or none: then it is a heartbeat (5.3).
+
+    `number` rises with each request to one follower in one term.
+    """
+
+    term: int
+    number: int
+    prev_log_index: int
+    prev_log_term: int
+    leader_commit: int
+    entries: Entries
+
+
+@frozen
+class AppendEntriesReply:
+    """The answer to request `number`, and so to the ones before it.
+
+    `match_index` is durable at the follower and known to agree with the leader's log.  After a
+    failed consistency check the conflict's term and first index say where to look next; term 0
+    says that the log ends before `conflict_index`.  `stickiness` is how long, in seconds, the
+    follower now refuses its vote to others.
+    """
+
+    term: int
+    number: int
+    success: bool
+    match_index: int
+    stickiness: float
+    conflict_term: int = 0
+    conflict_index: int = 0
+
+
+Message = (
+    RequestVote | RequestVoteReply | PreVote | PreVoteReply | AppendEntries | AppendEntriesReply
+)
+Reply = RequestVoteReply | PreVoteReply | AppendEntriesReply

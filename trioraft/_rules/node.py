@@ -1,0 +1,189 @@
+"""One server's state, frozen: what figure 2 of the paper lists, and what this library adds.
+
+Grouped by who may have it: `Following`, `Campaigning` and `Leading` hold what only that role knows,
+so no rule can read a `next_index` that is not there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+
+from trioraft._rules.ids import ServerId
+from trioraft._rules.log import Log
+from trioraft._rules.membership import Configuration
+
+FRUITLESS_MOST = 3
+"""Election time-outs double with each fruitless campaign, at most this often: up to eight times."""
+
+REMEMBERED_REQUESTS = 16
+"""Of so many unanswered requests to one follower the sending time is known."""
+
+
+@frozen
+class Settings:
+    """The figures that rules need.  Seconds, but for the window."""
+
+    heartbeat_interval: float
+    election_timeout: float
+    """The least time without a leader after which a follower campaigns, and the stickiness."""
+    append_window: int
+    """The most AppendEntries with entries that are unanswered at one follower."""
+
+
+@frozen
+class Disk:
+    """What was asked of the disk and what it has reported, by the numbers of the writes."""
+
+    asked: int = 0
+    done: int = 0
+    index: int = 0
+    """The last entry that is durable here."""
+    term_write: int = 0
+    """The write that makes the present term and vote durable."""
+    pending: tuple[tuple[int, int], ...] = ()
+    """Writes under way: the number, and the last index that is durable once it is done."""
+
+    @property
+    def knows_term(self) -> bool:
+        """Whether the present term and vote are durable."""
+        return self.done >= self.term_write
+
+    def asking(self, last_index: int, kept: int) -> Disk:
+        """One more write is asked for.
+
+        Entries behind `kept` are cut by it.  An index alone is no identity: what an earlier write
+        had brought there counts no more, even if its completion is still to come.
+        """
+        pending = tuple((write, min(last, kept)) for write, last in self.pending)
+        return evolve(
+            self,
+            asked=self.asked + 1,
+            index=min(self.index, kept),
+            pending=(*pending, (self.asked + 1, last_index)),
+        )
+
+    def having(self, write: int) -> Disk:
+        """Everything up to write number `write` is durable."""
+        reached = [last for number, last in self.pending if number <= write]
+        return evolve(
+            self,
+            done=max(self.done, write),
+            index=reached[-1] if reached else self.index,
+            pending=tuple(pair for pair in self.pending if pair[0] > write),
+        )
+
+
+@frozen
+class Following:
+    """Listens to a leader, or waits for one."""
+
+    leader: ServerId | None = None
+    verified: int = 0
+    """The highest prev + count accepted from this term's leader: so far the logs are one."""
+    number: int = 0
+    """The newest request taken from the leader."""
+    owes: bool = False
+    """A request with entries waits for the disk, and for its answer."""
+
+
+@frozen
+class Campaigning:
+    """Asks for votes; in a pre-vote, whether it would get them."""
+
+    pre: bool
+    votes: frozenset[ServerId]
+    """Who granted; in a real campaign without the own vote, which counts once it is durable."""
+
+
+@frozen
+class Progress:
+    """What the leader knows of one follower."""
+
+    peer: ServerId
+    next_index: int
+    answered_at: float
+    """When the newest answered request was sent; the start of the tenure before any was."""
+    match_index: int = 0
+    probing: bool = True
+    """No agreement found yet: one request at a time."""
+    number: int = 0
+    """The last request sent."""
+    floor: int = 0
+    """Rejections of requests up to this one are old news."""
+    sent_at: float = -math.inf
+    in_flight: tuple[tuple[int, int, int], ...] = ()
+    """Requests with entries that are unanswered: number, first and last index."""
+    unanswered: tuple[tuple[int, float], ...] = ()
+    """The newest unanswered requests: number and instant of sending."""
+    fetching: bool = False
+    """Its next entries are being read from the disk."""
+
+
+@frozen
+class Leading:
+    """Replicates its log, for as long as a majority answers."""
+
+    first_index: int
+    """The no-op that began this term; only from here on may replicas be counted (5.4.2)."""
+    progress: tuple[Progress, ...]
+    """One for each other member, in the configuration's order."""
+    lagging: tuple[int, float] | None = None
+    """An entry that a majority has without this server's own disk, and since when."""
+
+    def of(self, peer: ServerId) -> Progress | None:
+        """What is known of that follower; None if it is no member."""
+        return next((progress for progress in self.progress if progress.peer == peer), None)
+
+    def with_progress(self, new: Progress) -> Leading:
+        """The same, with one follower's progress replaced."""
+        return evolve(
+            self, progress=tuple(new if old.peer == new.peer else old for old in self.progress)
+        )
+
+
+Role = Following | Campaigning | Leading
+
+
+@frozen
+class Node:
+    """The whole protocol state of one server."""
+
+    me: ServerId
+    settings: Settings
+    configuration: Configuration
+    term: int = 0
+    voted_for: ServerId | None = None
+    log: Log = Log()
+    commit: int = 0
+    disk: Disk = Disk()
+    sticky_until: float = -math.inf
+    """Until then votes are refused: a leader was heard, or this server has just started."""
+    fruitless: int = 0
+    """Campaigns since a leader was last known."""
+    tenure: int = 0
+    """Rises with each change of role; whatever crosses a wait carries it."""
+    role: Role = Following()
+
+    @property
+    def leader(self) -> ServerId | None:
+        """Who leads in this term, as far as this server knows."""
+        if isinstance(self.role, Leading):
+            return self.me
+        return self.role.leader if isinstance(self.role, Following) else None
+
+    @property
+    def peers(self) -> tuple[ServerId, ...]:
+        """Every other member."""
+        return self.configuration.others(self.me)
+
+    @property
+    def applicable(self) -> int:
+        """The last entry that may be applied here: committed, and durable on this very disk."""
+        return min(self.commit, self.disk.index)
+
+    def agreed(self, mine: float, others: Mapping[ServerId, float]) -> float:
+        """What a majority has reached, this server's own value included."""
+        return self.configuration.agreed({**others, self.me: mine})
