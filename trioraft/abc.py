@@ -125,6 +125,14 @@ class Transport(Protocol):
         """Where this server listens, in the form that `connect` takes."""
         ...
 
+    def check_address(self, address: str) -> None:
+        """See that `connect` could take the address; reaches for nothing.
+
+        Raises:
+            ValueError: it can't; the message names the address.
+        """
+        ...
+
     async def listen(
         self,
         handler: Callable[[Connection], Awaitable[None]],

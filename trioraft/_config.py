@@ -1,0 +1,49 @@
+"""What can be set, checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from attrs import Attribute, field, frozen
+
+from trioraft._limits import DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL
+
+_HEARTBEATS_PER_TIMEOUT = 3
+_SLACK = 1e-9
+"""3 * 0.05 is a little more than 0.15 in floats."""
+
+
+def _positive(config: Config, attribute: Attribute[float], value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
+
+
+@frozen(kw_only=True)
+class Config:
+    """How one server behaves.  All servers of a cluster should agree on the two times.
+
+    Raises:
+        ValueError: the times make no sense; the message names the relation that is broken.
+        TypeError: a time is no number.
+    """
+
+    heartbeat_interval: float = field(default=DEFAULT_HEARTBEAT_INTERVAL, validator=_positive)
+    """Seconds between two messages of an idle leader to each follower."""
+
+    election_timeout: float = field(default=DEFAULT_ELECTION_TIMEOUT, validator=_positive)
+    """Seconds: a follower without a leader campaigns after one to two of these, drawn anew each
+    time.  At least three heartbeat intervals, so that one lost heartbeat deposes nobody."""
+
+    trace: str | os.PathLike[str] | None = None
+    """A file to which one JSON line per protocol event is appended (docs/trace.md); None: none."""
+
+    def __attrs_post_init__(self) -> None:
+        least = _HEARTBEATS_PER_TIMEOUT * self.heartbeat_interval
+        if self.election_timeout < least * (1 - _SLACK):
+            raise ValueError(
+                "election_timeout must be at least three heartbeat intervals: "
+                f"{self.election_timeout} < 3 * {self.heartbeat_interval}"
+            )

@@ -1,0 +1,60 @@
+"""Everything that is asked of the storage, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from trioraft._clock import Bell
+from trioraft.abc import Batch, Storage
+
+
+class DiskWriter:
+    """Turns all that queued since its last turn into one batch (group commit)."""
+
+    def __init__(self, storage: Storage, on_persisted: Callable[[int], None]) -> None:
+        self._storage = storage
+        self._on_persisted = on_persisted
+        self._bell = Bell()
+        self._write = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._state: bytes | None = None
+        self._cut: int | None = None
+        self._entries: list[bytes] = []
+        self._next = 0
+        """The index behind the last queued entry."""
+
+    def save(self, write: int, state: bytes) -> None:
+        """Queue write number `write`: a new state in place of the old one."""
+        self._state = state
+        self._queued(write)
+
+    def append(self, write: int, first: int, frames: Sequence[bytes], *, cuts: bool) -> None:
+        """Queue write number `write`: entries from `first` on, in place of what stands there."""
+        if cuts:
+            kept = max(len(self._entries) - (self._next - first), 0)
+            del self._entries[kept:]
+            # A cut reaches the storage only if it goes behind what is queued.
+            if not self._entries:
+                self._cut = first - 1 if self._cut is None else min(self._cut, first - 1)
+        self._entries += frames
+        self._next = first + len(frames)
+        self._queued(write)
+
+    def _queued(self, write: int) -> None:
+        self._write = write
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Write, for ever; a failure is final and ends the server.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        while True:
+            await self._bell.wait()
+            batch, write = Batch(self._state, self._cut, self._entries), self._write
+            self._clear()
+            await self._storage.write(batch)
+            self._on_persisted(write)

@@ -1,0 +1,251 @@
+"""Who a server is to others, and how a cluster forms.
+
+An empty data directory belongs to no cluster: its server neither campaigns nor votes.  The member
+whose name sorts first writes the genesis once every member of `initial_cluster` has told it, within
+this process's lifetime, that it is as empty and names the same members.  Whoever belongs to a
+cluster hands the genesis to the unformed servers that it names, by name and incarnation; so a wiped
+disk under an old name is a stranger, and can't vote with amnesia.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from random import Random
+
+import trio
+from attrs import evolve
+
+from trioraft._clock import Clock
+from trioraft._errors import ProtocolError
+from trioraft._rules.ids import ServerId
+from trioraft._rules.membership import Configuration, Member
+from trioraft._wire.codec import PROTOCOL_VERSION, Genesis, Hello, Refusal, decode, encode
+from trioraft.abc import Connection
+
+
+class Handshake:
+    """What this server says of itself, and what it makes of the others' Hello."""
+
+    def __init__(
+        self,
+        *,
+        me: Hello,
+        initial_cluster: Mapping[str, str],
+        configuration: Configuration | None,
+        form: Callable[[Configuration], Awaitable[None]],
+        patience: float,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        """Begin.
+
+        Args:
+            me: who this server is; its cluster is ignored.
+            initial_cluster: name to address; empty for a server that waits to be taken in.
+            configuration: the newest one, or None in an unformed server.
+            form: makes the first configuration durable.
+            patience: seconds that the other side's Hello may take.
+            clock: this server's clock.
+            random: draws the id of a new cluster.
+        """
+        self._me = me
+        self._initial = dict(initial_cluster)
+        self._form = form
+        self._patience = patience
+        self._clock = clock
+        self._random = random
+        self._forming = trio.Lock()
+        self._heard: dict[str, Hello] = {}
+        self._starts: dict[ServerId, tuple[int, str]] = {}
+        self.configuration = configuration
+        self.formed = trio.Event()
+        """Set once this server belongs to a cluster."""
+        if configuration is not None:
+            self.formed.set()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The initial servers that an unformed server still waits to hear of, sorted."""
+        if self.configuration is not None:
+            return ()
+        return tuple(sorted(self._initial.keys() - self._heard.keys() - {self._me.name}))
+
+    def listens_at(self, address: str) -> None:
+        """Say this address from now on."""
+        self._me = evolve(self._me, address=address)
+
+    async def cluster(self) -> Configuration:
+        """The cluster's first configuration, once there is a cluster."""
+        await self._try_to_form()  # a cluster of this server alone waits for nobody
+        await self.formed.wait()
+        assert self.configuration is not None
+        return self.configuration
+
+    # -- both sides ----------------------------------------------------------------------------
+
+    async def dial(self, connection: Connection, name: str) -> ServerId | None:
+        """Introduce this server to the one named, over a stream that it opened.
+
+        Returns:
+            Who answered, if both belong to the cluster; None if there is nothing to talk about
+            yet and the stream is of no more use.
+
+        Raises:
+            ProtocolError: one of the two refused the other; it says why.
+        """
+        with self._in_time() as scope:
+            await connection.send(encode(self._hello(name)))
+            answer = decode(await connection.receive())
+        if scope.cancelled_caught:
+            raise ProtocolError(f"{name} did not answer the Hello in time")
+        match answer:
+            case Refusal(reason):
+                raise ProtocolError(f"{name} refused: {reason}")
+            case Genesis(configuration):
+                await self._take(configuration)
+                return None
+            case Hello() as hello:
+                return await self._dialled(connection, name, hello)
+            case other:
+                raise ProtocolError(f"expected a Hello, got {type(other).__name__}")
+
+    async def _dialled(self, connection: Connection, name: str, hello: Hello) -> ServerId | None:
+        if hello.name != name:
+            raise ProtocolError(f"expected {name}, reached {hello.name}")
+        self._judge(hello)
+        if hello.cluster is not None:
+            if self.configuration is None:
+                raise ProtocolError(f"{name} belongs to a cluster that does not name this server")
+            return hello.id
+        if self.configuration is None:
+            await self._note(hello)
+            await self.formed.wait()
+        assert self.configuration is not None
+        await connection.send(encode(Genesis(self.configuration)))
+        return None
+
+    async def accept(self, connection: Connection) -> ServerId | None:
+        """Answer a server that opened a stream to this one; returns and raises like `dial`."""
+        with self._in_time() as scope:
+            hello = decode(await connection.receive())
+        if scope.cancelled_caught:
+            raise ProtocolError("no Hello in time")
+        if not isinstance(hello, Hello):
+            raise ProtocolError(f"expected a Hello, got {type(hello).__name__}")
+        try:
+            if hello.expected != self._me.name:
+                raise ProtocolError(f"this is {self._me.name}, not {hello.expected}")
+            self._judge(hello)
+        except ProtocolError as error:
+            await connection.send(encode(Refusal(str(error))))
+            raise
+        if hello.cluster is None and self.configuration is not None:
+            await connection.send(encode(Genesis(self.configuration)))
+            return None
+        await connection.send(encode(self._hello(None)))
+        if hello.cluster is not None and self.configuration is not None:
+            return hello.id
+        if hello.cluster is None:
+            await self._note(hello)
+        match decode(await connection.receive()):
+            case Genesis(configuration):
+                await self._take(configuration)
+            case other:
+                raise ProtocolError(f"expected a Genesis, got {type(other).__name__}")
+        return None
+
+    def _in_time(self) -> trio.CancelScope:
+        return trio.CancelScope(deadline=self._clock.deadline(self._clock.now() + self._patience))
+
+    def _hello(self, expected: str | None) -> Hello:
+        me = self._me
+        return Hello(
+            cluster=None if self.configuration is None else self.configuration.cluster,
+            name=me.name,
+            incarnation=me.incarnation,
+            starts=me.starts,
+            nonce=me.nonce,
+            address=me.address,
+            version=me.version,
+            commands=me.commands,
+            initial=tuple(sorted(self._initial)),
+            expected=expected,
+        )
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def _judge(self, hello: Hello) -> None:
+        """See whether this server and that one may talk.
+
+        Raises:
+            ProtocolError: they may not; it says which of cluster, name, incarnation or version.
+        """
+        reason = self._objection(hello)
+        if reason is not None:
+            raise ProtocolError(reason)
+        self._starts[hello.id] = (hello.starts, hello.nonce)
+
+    def _objection(self, hello: Hello) -> str | None:
+        mine, name = self.configuration, hello.name
+        if hello.version != PROTOCOL_VERSION:
+            return f"{name} speaks version {hello.version}, this server version {PROTOCOL_VERSION}"
+        if name == self._me.name:
+            return f"two servers have the name {name}"
+        starts, nonce = self._starts.get(hello.id, (0, hello.nonce))
+        if hello.starts < starts or (hello.starts == starts and hello.nonce != nonce):
+            return f"another server runs, or has run, on a copy of the disk of {name}"
+        if mine is None:
+            return self._objection_unformed(hello)
+        if hello.cluster not in (None, mine.cluster):
+            return f"{name} belongs to the cluster {hello.cluster}, this server to {mine.cluster}"
+        known = mine.named(name)
+        if known is not None and known.id != hello.id:
+            return (
+                f"the cluster knows {name} by the incarnation {known.id.incarnation}, and this is "
+                f"{hello.incarnation}: was its data directory wiped, or is it another's?"
+            )
+        if known is None and hello.cluster is None:
+            return f"{name} is no member of this cluster, and waits to be taken in"
+        return None
+
+    def _objection_unformed(self, hello: Hello) -> str | None:
+        if hello.cluster is None and set(hello.initial) != self._initial.keys():
+            self._heard.pop(hello.name, None)
+            theirs, ours = ", ".join(hello.initial), ", ".join(sorted(self._initial))
+            return f"{hello.name} names the initial cluster ({theirs}), this server ({ours})"
+        return None
+
+    # -- forming -------------------------------------------------------------------------------
+
+    async def _note(self, hello: Hello) -> None:
+        """An initial server is there, and as empty as this one."""
+        self._heard[hello.name] = hello
+        await self._try_to_form()
+
+    async def _try_to_form(self) -> None:
+        """Write the genesis, if all are there and this server's name sorts first."""
+        async with self._forming:
+            first = min(self._initial, default=None)
+            if self.configuration is not None or self.missing or first != self._me.name:
+                return
+            members = [self._me, *self._heard.values()]
+            voters = tuple(
+                Member(hello.id, self._initial[hello.name], hello.commands)
+                for hello in sorted(members, key=lambda hello: hello.name)
+            )
+            cluster = f"{self._random.getrandbits(64):016x}"
+            await self._adopt(Configuration(cluster, voters))
+
+    async def _take(self, configuration: Configuration) -> None:
+        """Take the genesis that a formed server hands over."""
+        async with self._forming:
+            if self.configuration is not None:
+                return
+            if not configuration.voter(self._me.id):
+                raise ProtocolError("a genesis that does not name this server's incarnation")
+            await self._adopt(configuration)
+
+    async def _adopt(self, configuration: Configuration) -> None:
+        await self._form(configuration)  # durable before anything is said of it
+        self.configuration = configuration
+        self.formed.set()

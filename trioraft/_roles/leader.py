@@ -1,0 +1,48 @@
+"""The leader: a replicator per follower, and a watch over its own majority."""
+
+from __future__ import annotations
+
+import trio
+from attrs import frozen
+
+from trioraft._roles.host import Host
+from trioraft._rules.events import QuorumTimeout
+from trioraft._rules.ids import ServerId
+
+
+@frozen
+class Leader:
+    """Keeps one replicator per follower, and its place only while a majority answers."""
+
+    host: Host
+
+    async def run(self) -> None:
+        """Lead, until the rules say otherwise."""
+        host, tenure = self.host, self.host.node.tenure
+        async with trio.open_nursery() as nursery:
+            for peer in host.node.peers:
+                nursery.start_soon(self.replicate, peer, tenure, name=f"replicate {peer}")
+            nursery.start_soon(self.propose)
+            while True:
+                await host.quorum.passed()
+                host.step(QuorumTimeout(host.clock.now(), tenure))
+
+    async def propose(self) -> None:
+        """Take all commands that queue as one event; what comes meanwhile makes the next one."""
+        host = self.host
+        while True:
+            await host.proposals.wait()
+            host.step(host.proposed())
+
+    async def replicate(self, peer: ServerId, tenure: int) -> None:
+        """Send what the follower lacks when there is news, else a heartbeat.
+
+        Many commands between two turns of this task leave in one message: batching is the
+        scheduler's work, not ours.
+        """
+        host, bell = self.host, self.host.bell(peer)
+        while True:
+            host.step(host.append_due(peer, tenure))
+            heartbeat = host.clock.deadline(host.node.heartbeat_at(peer))
+            with trio.CancelScope(deadline=heartbeat):
+                await bell.wait()

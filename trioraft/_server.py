@@ -1,0 +1,409 @@
+"""A server: what a user holds, and how its life begins and ends."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, TypeVar
+
+import trio
+from attrs import evolve
+
+from trioraft import _events as say
+from trioraft._clock import Clock
+from trioraft._commands import Command, Query, Vocabulary, command_name
+from trioraft._config import Config
+from trioraft._core import Core
+from trioraft._errors import ServerStopped, StorageError
+from trioraft._handshake import Handshake
+from trioraft._reads import Answer, Anything
+from trioraft._rules.ids import ServerId
+from trioraft._rules.membership import Configuration
+from trioraft._rules.messages import Message
+from trioraft._rules.node import Leading
+from trioraft._state import HardState
+from trioraft._status import PeerStatus, Status
+from trioraft._storage.disk import DiskStorage
+from trioraft._storage.memory import MemoryStorage
+from trioraft._tickets import Ticket
+from trioraft._trace import state_name
+from trioraft._transport.conversation import bare_errors
+from trioraft._transport.peers import Peers
+from trioraft._wire.codec import PROTOCOL_VERSION, Hello
+from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
+
+R = TypeVar("R")
+
+
+class Server:
+    """A member of a cluster.  `trio.run(server.serve)` runs it; an object runs once."""
+
+    def __init__(
+        self,
+        name: str,
+        path: str | os.PathLike[str] | None,
+        transport: Transport,
+        state_machine: StateMachine,
+        *,
+        initial_cluster: Mapping[str, str] | None = None,
+        peers: Mapping[str, str] | None = None,
+        context: Any = None,
+        config: Config | None = None,
+        storage: Storage | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """Describe a server; nothing is opened or written before `serve`.
+
+        Args:
+            name: its name in the cluster, the same for the life of its data directory.
+            path: the data directory; None keeps everything in memory.
+            transport: how it listens and dials.
+            state_machine: what it replicates.
+            initial_cluster: every first member's name and address, this server included; used
+                once, on an empty data directory.  Without it a new server waits to be taken in.
+            peers: addresses that differ from those the cluster knows; hints for dialling.
+            context: passed to every `apply` on this server; not replicated.
+            config: how it behaves.
+            storage: another place for the log than `path`.
+            clock: another clock than Trio's.
+            random: another source of chance.
+
+        Raises:
+            ValueError: a name or an address makes no sense; the message says which.
+            TypeError: `state_machine.commands` holds what is no command.
+        """
+        self.name = name
+        self.path = path
+        self.transport = transport
+        self.state_machine = state_machine
+        self.context = context
+        self.config = config if config is not None else Config()
+        self._clock = clock if clock is not None else Clock()
+        self._random = random if random is not None else Random()
+        self._initial = dict(initial_cluster or {})
+        self._hints = dict(peers or {})
+        _check_names(name, self._initial, self._hints, transport)
+        self._vocabulary = Vocabulary(state_machine.commands)
+        if storage is not None:
+            self._storage = storage
+        else:
+            self._storage = MemoryStorage() if path is None else DiskStorage(path)
+        self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)
+        self._began = False
+        self._ended = trio.Event()
+        self._life = trio.CancelScope()
+        self._hub = say.Hub()
+        self._core = self._new_core(HardState(name, ""), Recovered())
+        self._handshake: Handshake | None = None
+        self._peers: Peers | None = None
+
+    # -- what a user asks ----------------------------------------------------------------------
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled or stopped; calls `task_status.started()` once it listens.
+
+        Cancelling is as safe as a crash, and returns within a second and the write in flight.
+
+        Raises:
+            StorageError: the disk failed, is damaged, or is locked; nothing is retried.
+            OSError: the address can't be listened on.
+            ProtocolError: a committed entry can't be read by this program.
+            InternalError: an invariant of Raft is broken here.
+            RuntimeError: this object has run before.
+            Exception: an `apply` raised what may differ from server to server.
+        """
+        if self._began:
+            raise RuntimeError("a Server runs once: make a new one over the same data directory")
+        self._began = True
+        try:
+            with bare_errors(), self._life:
+                await self._live(task_status)
+        finally:
+            self._core.tickets.server_stopped(self._core.node.configuration.cluster)
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """End in good order: `serve` returns.  Does nothing to a server that does not run."""
+        if self._began:
+            self._life.cancel()
+            await self._ended.wait()
+
+    async def do(self, command: Command[R]) -> R:
+        """Have a command committed and applied, and return what its `apply` returned.
+
+        Waits in front while very many commands are under way.  Cancelling withdraws a command that
+        still queues here; else it stops the waiting, never the command.
+
+        Raises:
+            NotLeaderError: this server does not lead; surely not done, try the one it names.
+            CommandRejected: malformed, unknown or too large; surely not done.
+            OutcomeUnknown: appended, but leadership was lost or the server stopped before the
+                command was known to be committed; its `handle` names it.
+            ServerStopped: the server does not run; surely not done.
+            Exception: what `apply` raised; the command is done, on every server alike.
+        """
+        self._must_run()
+        data, fresh = self._vocabulary.encode(command)
+        self._must_lead()
+        await self._core.tickets.room()
+        self._must_run()
+        self._must_lead()
+        result: R = await self._core.tickets.answer(Ticket(data, fresh))
+        return result
+
+    async def read(self, query: Query[R], consistency: Anything) -> Answer[R]:
+        """Have a query answered by this server's machine, as fresh as `consistency` asks.
+
+        Raises:
+            CommandRejected: the machine does not know the query.
+            ServerStopped: the server does not run.
+            Exception: what `answer` raised.
+        """
+        await trio.lowlevel.checkpoint()
+        self._must_run()
+        self._vocabulary.check_query(query)
+        value = query.answer(self.state_machine)
+        return Answer(value, consistency, self._core.applier.applied, math.inf)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncGenerator[say.Subscription]:
+        """Watch this server: iterate over what the context gives.
+
+        A slow reader stalls nobody: it loses the oldest events and is told how many.
+        """
+        with self._hub.subscribed() as subscription:
+            yield subscription
+
+    def status(self) -> Status:
+        """The server's state at a glance."""
+        node, configuration = self._core.node, self._core.node.configuration
+        return Status(
+            name=self.name,
+            cluster=configuration.cluster or None,
+            state=self.state,
+            term=node.term,
+            leader=self.leader,
+            voted_for=self.voted_for,
+            commit_index=node.commit,
+            last_applied=self._core.applier.applied,
+            last_index=node.log.last_index,
+            last_term=node.log.last_term,
+            snapshot_index=0,
+            member_count=self.member_count,
+            quorum_size=self.quorum_size,
+            peers=tuple(self.peers.values()),
+            missing=() if self._handshake is None else self._handshake.missing,
+        )
+
+    # -- what goraft's users know --------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """ "stopped", "follower", "candidate" or "leader"; a pre-vote is a candidate's."""
+        return state_name(self._core.node) if self.running else "stopped"
+
+    @property
+    def running(self) -> bool:
+        """Whether `serve` runs."""
+        return self._began and not self._ended.is_set()
+
+    @property
+    def leader(self) -> str | None:
+        """The name of the leader that this server knows."""
+        return None if self._core.node.leader is None else self._core.node.leader.name
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._core.node.term
+
+    @property
+    def voted_for(self) -> str | None:
+        """Whom this server voted for in the current term."""
+        return None if self._core.node.voted_for is None else self._core.node.voted_for.name
+
+    @property
+    def commit_index(self) -> int:
+        """The last entry known to be committed."""
+        return self._core.node.commit
+
+    @property
+    def last_applied(self) -> int:
+        """The last entry that the machine has seen."""
+        return self._core.applier.applied
+
+    @property
+    def member_count(self) -> int:
+        """How many members the cluster has, this server included; 0 before it has formed."""
+        return len(self._core.node.configuration.voters)
+
+    @property
+    def quorum_size(self) -> int:
+        """How many members are a majority."""
+        return self._core.node.configuration.quorum
+
+    @property
+    def peers(self) -> Mapping[str, PeerStatus]:
+        """Every other server by its name."""
+        role = self._core.node.role
+        matches = {}
+        if isinstance(role, Leading):
+            matches = {progress.peer.name: progress.match_index for progress in role.progress}
+        links = {} if self._peers is None else self._peers.links
+        return {
+            name: PeerStatus(
+                name, link.address, link.peer is not None, link.error, matches.get(name)
+            )
+            for name, link in links.items()
+        }
+
+    @property
+    def log_entries(self) -> tuple[Entry, ...]:
+        """The newest entries of the log, those that are in memory; for debugging."""
+        return tuple(map(parse_entry, self._core.recent.frames))
+
+    @property
+    def is_log_empty(self) -> bool:
+        """Whether the log holds nothing at all."""
+        return self._core.node.log.last_index == 0
+
+    @property
+    def last_command_name(self) -> str | None:
+        """The name of the last entry's command; None if it is no command, or not in memory."""
+        entries = self._core.recent.frames[-1:]
+        entry = parse_entry(entries[0]) if entries else None
+        is_command = entry is not None and entry.kind is Kind.COMMAND
+        return command_name(entry.payload) if entry is not None and is_command else None
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        recovered = await self._storage.open()
+        try:
+            state = await self._wake_up(recovered)
+            self._core = self._new_core(state, recovered)
+            self._handshake = self._new_handshake(state)
+            self._peers = peers = self._new_peers(state, self._core, self._handshake)
+            async with trio.open_nursery() as services:
+                await services.start(self.transport.listen, peers.accept)
+                self._handshake.listens_at(self._own_address())
+                task_status.started()
+                services.start_soon(peers.run)
+                await self._core.run(await self._handshake.cluster())
+        finally:
+            await self._storage.aclose()
+
+    async def _wake_up(self, recovered: Recovered) -> HardState:
+        """Become who the data directory says this server is, and count the start."""
+        if recovered.state is None:
+            state = HardState(self.name, f"{self._random.getrandbits(64):016x}")
+        else:
+            state = HardState.decode(recovered.state)
+        if state.name != self.name:
+            raise StorageError(f"the data directory belongs to {state.name}, not to {self.name}")
+        stickiness = max(state.stickiness, self.config.election_timeout)
+        state = evolve(state, starts=state.starts + 1, stickiness=stickiness)
+        await self._storage.write(Batch(state=state.encode()))
+        return state
+
+    async def _form(self, configuration: Configuration) -> None:
+        """Make the genesis durable; it is not spoken of before that."""
+        self._core.state = evolve(self._core.state, genesis=configuration)
+        await self._storage.write(Batch(state=self._core.state.encode()))
+
+    def _new_core(self, state: HardState, recovered: Recovered) -> Core:
+        return Core(
+            state=state,
+            recovered=recovered,
+            machine=self.state_machine,
+            vocabulary=self._vocabulary,
+            context=self.context,
+            config=self.config,
+            storage=self._storage,
+            clock=self._clock,
+            random=self._random,
+            hub=self._hub,
+            post=self._post,
+            address_of=self._address_of,
+        )
+
+    def _new_handshake(self, state: HardState) -> Handshake:
+        return Handshake(
+            me=Hello(
+                cluster=None,
+                name=self.name,
+                incarnation=state.incarnation,
+                starts=state.starts,
+                nonce=f"{self._random.getrandbits(64):016x}",
+                address=self._own_address(),
+                version=PROTOCOL_VERSION,
+                commands=self._vocabulary.commands,
+            ),
+            initial_cluster=self._initial,
+            configuration=state.genesis,
+            form=self._form,
+            patience=self._patience,
+            clock=self._clock,
+            random=self._random,
+        )
+
+    def _new_peers(self, state: HardState, core: Core, handshake: Handshake) -> Peers:
+        addresses = self._initial | self._hints
+        if state.genesis is not None:
+            known = {member.id.name: member.address for member in state.genesis.voters}
+            addresses = {name: self._hints.get(name, known[name]) for name in known}
+        return Peers(
+            me=self.name,
+            transport=self.transport,
+            handshake=handshake,
+            addresses=addresses,
+            patience=self._patience,
+            slowest_redial=self.config.election_timeout / 2,
+            clock=self._clock,
+            random=self._random,
+            receive=core.receive,
+            link_up=core.link_up,
+        )
+
+    def _post(self, to: ServerId, message: Message) -> None:
+        assert self._peers is not None
+        self._peers.post(to, message)
+
+    def _own_address(self) -> str:
+        named = self._hints.get(self.name) or self._initial.get(self.name)
+        return named or self.transport.address
+
+    def _address_of(self, name: str) -> str | None:
+        link = None if self._peers is None else self._peers.links.get(name)
+        return None if link is None else link.address
+
+    def _must_run(self) -> None:
+        if not self.running:
+            raise ServerStopped(f"the server {self.name} does not run")
+
+    def _must_lead(self) -> None:
+        if not isinstance(self._core.node.role, Leading):
+            raise self._core.not_leader()
+
+
+def _check_names(
+    name: str, initial: Mapping[str, str], hints: Mapping[str, str], transport: Transport
+) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a server's name must be a string that is not empty, not {name!r}")
+    for other, address in [*initial.items(), *hints.items()]:
+        if not isinstance(other, str) or not other:
+            raise ValueError(f"a server's name must be a string that is not empty, not {other!r}")
+        try:
+            transport.check_address(address)
+        except ValueError as error:
+            raise ValueError(f"the address of {other}: {error}") from error
+    if initial and name not in initial:
+        raise ValueError(f"initial_cluster must name this server, {name}: it has {list(initial)}")
+    if len(set(initial.values())) < len(initial):
+        raise ValueError(f"two servers of initial_cluster have one address: {dict(initial)}")

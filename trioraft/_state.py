@@ -1,0 +1,62 @@
+"""What a server keeps besides its log: who it is, its term and its vote."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from trioraft._errors import ProtocolError, StorageError
+from trioraft._rules.ids import ServerId
+from trioraft._rules.membership import Configuration
+from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+
+_FORMAT: Final = 1
+
+
+@frozen
+class HardState:
+    """Written whole whenever a part of it changes."""
+
+    name: str
+    incarnation: str
+    """Drawn when the directory was first opened."""
+    starts: int = 0
+    """How often it has been opened."""
+    stickiness: float = 0.0
+    """Seconds: the longest that this server has said it stands by a leader."""
+    genesis: Configuration | None = None
+    """The cluster's first configuration; None until it has formed."""
+    term: int = 0
+    voted_for: ServerId | None = None
+    format: int = _FORMAT
+
+    @property
+    def id(self) -> ServerId:
+        """Who this server is."""
+        return ServerId(self.name, self.incarnation)
+
+    def encode(self) -> bytes:
+        """The state as bytes."""
+        return pack(_CONVERTER.unstructure(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> HardState:
+        """The state that the bytes hold.
+
+        Raises:
+            StorageError: another version wrote them, or nothing that makes sense.
+        """
+        try:
+            fields = unpack(data)
+            version = fields.get("format") if isinstance(fields, dict) else None
+            if version != _FORMAT:
+                raise StorageError(
+                    f"the data directory is of format {version!r}; this version reads {_FORMAT}"
+                )
+            return _CONVERTER.structure(fields, cls)
+        except (ProtocolError, *MALFORMED) as error:
+            raise StorageError(f"the stored state can't be read: {error}") from error
+
+
+_CONVERTER = strict_converter(forbid_extra_keys=False)

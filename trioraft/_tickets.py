@@ -1,0 +1,164 @@
+"""Who waits for the result of which command.
+
+Callers queue in front of the rules.  The leader takes all that wait at once; from then on a
+command has an index and a term, and exactly one of four ends: the applier answers it, leadership
+is lost, it is withdrawn while it still queues, or the server ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import outcome
+import trio
+
+from trioraft._clock import Bell
+from trioraft._errors import CommandError, NotLeaderError, OutcomeUnknown, ServerStopped
+from trioraft._limits import (
+    MAX_APPEND_BYTES,
+    MAX_LOG_ENTRIES_PER_REQUEST,
+    MAX_PENDING_BYTES,
+    MAX_PENDING_COMMANDS,
+)
+from trioraft._wire.strict import pack
+
+
+class Ticket:
+    """One command on its way to its result."""
+
+    __slots__ = ("_result", "_task", "command", "data", "index", "term")
+
+    def __init__(self, data: bytes, command: Any) -> None:
+        self.data = data
+        self.command = command
+        self.index = 0
+        self.term = 0
+        self._task: trio.lowlevel.Task | None = None
+        self._result: outcome.Outcome[Any] | None = None
+
+    def resolve(self, result: outcome.Outcome[Any]) -> None:
+        """Give the waiting caller, if there still is one, the result."""
+        self._result = result
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def result(self) -> Any:
+        """Wait for the result.  Cancelling ends the waiting, not the command."""
+
+        def stop_waiting(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if self._result is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(stop_waiting)
+        assert self._result is not None
+        return self._result.unwrap()
+
+
+class Tickets:
+    """Every command that this server's callers wait for."""
+
+    def __init__(self) -> None:
+        self.bell = Bell()
+        """Rung when a command queues."""
+        self._queue: deque[Ticket] = deque()
+        self._appended: dict[int, Ticket] = {}
+        self._count = 0
+        self._bytes = 0
+        self._in_front = trio.lowlevel.ParkingLot()
+
+    async def room(self) -> None:
+        """Wait in front until another command may queue."""
+        while self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES:
+            await self._in_front.park()
+
+    async def answer(self, ticket: Ticket) -> Any:
+        """Queue the command, and wait for its result.
+
+        A caller that is cancelled while the command still queues withdraws it.
+        """
+        self._count += 1
+        self._bytes += len(ticket.data)
+        self._queue.append(ticket)
+        self.bell.ring()
+        try:
+            return await ticket.result()
+        except trio.Cancelled:
+            if not ticket.index and ticket in self._queue:
+                self._queue.remove(ticket)
+                self._leave(ticket)
+            raise
+
+    def take(self) -> tuple[Ticket, ...]:
+        """All that queue, up to the bounds of one request; the bell rings again for the rest."""
+        taken: list[Ticket] = []
+        size = 0
+        while self._queue and len(taken) < MAX_LOG_ENTRIES_PER_REQUEST and size < MAX_APPEND_BYTES:
+            ticket = self._queue.popleft()
+            size += len(ticket.data)
+            taken.append(ticket)
+        if self._queue:
+            self.bell.ring()
+        return tuple(taken)
+
+    def appended(self, tickets: Sequence[Ticket], first: int, term: int) -> None:
+        """The commands stand in the log, from index `first` on."""
+        for index, ticket in enumerate(tickets, first):
+            ticket.index, ticket.term = index, term
+            self._appended[index] = ticket
+
+    def at(self, index: int, term: int) -> Ticket | None:
+        """The command that was appended as this very entry, if somebody here did."""
+        ticket = self._appended.get(index)
+        return ticket if ticket is not None and ticket.term == term else None
+
+    def applied(self, ticket: Ticket, result: outcome.Outcome[Any]) -> None:
+        """The command's entry was applied."""
+        del self._appended[ticket.index]
+        self._leave(ticket)
+        ticket.resolve(result)
+
+    def refuse(self, tickets: Sequence[Ticket], error: NotLeaderError) -> None:
+        """The commands were taken from the queue, and not appended."""
+        for ticket in tickets:
+            self._leave(ticket)
+            ticket.resolve(outcome.Error(_copy_of(error)))
+
+    def leadership_lost(self, commit: int, cluster: str, error: NotLeaderError) -> None:
+        """Answer all that the tenure held, but for what is committed: the applier answers that."""
+        queued = tuple(self._queue)
+        self._queue.clear()
+        self.refuse(queued, error)
+        for index in [index for index in self._appended if index > commit]:
+            self._give_up(self._appended.pop(index), cluster, "leadership was lost")
+
+    def server_stopped(self, cluster: str) -> None:
+        """Answer everybody: the server ends."""
+        for ticket in self._queue:
+            self._leave(ticket)
+            ticket.resolve(outcome.Error(ServerStopped("the server stopped; nothing was done")))
+        self._queue.clear()
+        for ticket in self._appended.values():
+            self._give_up(ticket, cluster, "the server stopped")
+        self._appended.clear()
+
+    def _give_up(self, ticket: Ticket, cluster: str, why: str) -> None:
+        handle = pack([cluster, ticket.index, ticket.term])
+        entry = f"entry {ticket.index} of term {ticket.term}"
+        error = OutcomeUnknown(f"{why} before {entry} was known to be committed", handle)
+        self._leave(ticket)
+        ticket.resolve(outcome.Error(error))
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._count -= 1
+        self._bytes -= len(ticket.data)
+        self._in_front.unpark_all()
+
+
+def _copy_of(error: NotLeaderError) -> CommandError:
+    """Every caller raises an exception of its own, with its own traceback."""
+    return NotLeaderError(error.leader, error.address, error.term)

@@ -1,0 +1,124 @@
+"""One persistent stream of messages, once both sides know each other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from trioraft._clock import Bell, Clock
+from trioraft._errors import ProtocolError, TrioraftError
+from trioraft._limits import LINK_QUEUE_MESSAGES
+from trioraft._wire.codec import Ping, Pong, WireMessage, decode, encode
+from trioraft.abc import Connection
+
+LOST: Final = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.EndOfChannel,
+    ProtocolError,
+)
+"""How a connection ends when nothing is wrong with this server."""
+
+
+class Conversation:
+    """One task writes, one reads, one watches that the other side is alive.
+
+    `post` never waits: what does not fit drops the oldest message, as a network would.  Only the
+    watch may end a stuck send, by ending the conversation and with it the stream: a message cut
+    in two would silence the stream for good.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, patience: float) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._patience = patience
+        self._queue: deque[WireMessage] = deque()
+        self._bell = Bell()
+        self._heard_at = clock.now()
+        self._pinged = False
+
+    def post(self, message: WireMessage) -> None:
+        """Queue a message."""
+        if len(self._queue) >= LINK_QUEUE_MESSAGES:
+            self._queue.popleft()
+        self._queue.append(message)
+        self._bell.ring()
+
+    async def run(self, take: Callable[[WireMessage], None]) -> None:
+        """Talk until the stream ends; hands every message to `take`.
+
+        Raises:
+            LOST: the stream is over.
+            ProtocolError: the other side spoke nonsense, or `take` says so, or it is silent.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
+            nursery.start_soon(self._watch)
+            await self._receive(take)
+
+    async def _send(self) -> None:
+        while True:
+            await self._bell.wait()
+            while self._queue:
+                await self._connection.send(encode(self._queue.popleft()))
+
+    async def _receive(self, take: Callable[[WireMessage], None]) -> None:
+        while True:
+            message = decode(await self._connection.receive())
+            self._heard_at = self._clock.now()
+            self._pinged = False
+            if isinstance(message, Ping):
+                self.post(Pong())
+            elif not isinstance(message, Pong):
+                take(message)
+
+    async def _watch(self) -> None:
+        """Ask for a sign of life after a silence, and give up after a second one."""
+        while True:
+            await trio.sleep_until(self._clock.deadline(self._heard_at + self._patience))
+            if self._clock.now() < self._heard_at + self._patience:
+                continue
+            if self._pinged:
+                raise ProtocolError(f"silent for {2 * self._patience:.3g} s")
+            self._pinged = True
+            self._heard_at = self._clock.now()
+            self.post(Ping())
+
+
+@contextmanager
+def bare_errors() -> Generator[None]:
+    """Raise what nurseries put into groups as the one error that it comes down to.
+
+    What matters most comes first: a fault of this program before one of this server's disk, and
+    that before the end of some stream.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = sorted(_leaves(group), key=_weight)
+        error = leaves[0]
+        for other in leaves[1:]:
+            error.add_note(f"also: {other!r}")
+        raise error from error.__cause__
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves
+
+
+def _weight(error: BaseException) -> int:
+    if isinstance(error, trio.Cancelled):
+        return 4
+    if isinstance(error, LOST):
+        return 3
+    if isinstance(error, TrioraftError):
+        return 2
+    return 1 if isinstance(error, Exception) else 0

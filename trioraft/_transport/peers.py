@@ -1,0 +1,161 @@
+"""The streams to and from every peer.
+
+Each server dials each peer: requests go out on that stream, and their answers come back on it.  So
+two streams connect two servers, neither side has to wait for the other to dial, and a server that
+can only send or only receive is found out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+import trio
+from attrs import define
+
+from trioraft._clock import Clock
+from trioraft._errors import ProtocolError
+from trioraft._handshake import Handshake
+from trioraft._rules.ids import ServerId
+from trioraft._rules.messages import Message, Reply
+from trioraft._transport.conversation import LOST, Conversation, bare_errors
+from trioraft._wire.codec import WireMessage
+from trioraft.abc import Connection, Transport
+
+_LOG: Final = logging.getLogger("trioraft.transport")
+
+_FIRST_REDIAL: Final = 0.02
+"""Seconds; doubles with each failure, up to half an election time-out."""
+
+
+@define
+class Link:
+    """The stream that this server opened to one peer."""
+
+    name: str
+    address: str
+    peer: ServerId | None = None
+    """Who is at the other end, while the stream stands."""
+    conversation: Conversation | None = None
+    error: str | None = None
+    """Why the stream does not stand."""
+
+
+class Peers:
+    """Dials every peer for ever, and answers those who dial."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        transport: Transport,
+        handshake: Handshake,
+        addresses: Mapping[str, str],
+        patience: float,
+        slowest_redial: float,
+        clock: Clock,
+        random: Random,
+        receive: Callable[[ServerId, Message], None],
+        link_up: Callable[[ServerId], None],
+    ) -> None:
+        self._me = me
+        self._transport = transport
+        self._handshake = handshake
+        self._clock = clock
+        self._random = random
+        self._receive = receive
+        self._link_up = link_up
+        self._slowest_redial = slowest_redial
+        self._patience = patience
+        self._incoming: dict[ServerId, Conversation] = {}
+        self.links = {name: Link(name, addresses[name]) for name in sorted(addresses) if name != me}
+        """By name."""
+
+    def post(self, to: ServerId, message: Message) -> None:
+        """Send a message, if there is a stream to send it on; never waits."""
+        if isinstance(message, Reply):
+            conversation = self._incoming.get(to)
+        else:
+            link = self.links.get(to.name)
+            conversation = link.conversation if link is not None and link.peer == to else None
+        if conversation is not None:
+            conversation.post(message)
+
+    # -- dialling ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a stream to every peer, for ever."""
+        async with trio.open_nursery() as nursery:
+            for link in self.links.values():
+                nursery.start_soon(self._keep, link, name=f"link to {link.name}")
+
+    async def _keep(self, link: Link) -> None:
+        pause = _FIRST_REDIAL
+        while True:
+            try:
+                talked = await self._talk_to(link)
+            except LOST as error:
+                talked = link.peer is not None
+                self._lost(link, error)
+            finally:
+                link.peer = link.conversation = None
+            pause = _FIRST_REDIAL if talked else min(2 * pause, self._slowest_redial)
+            wait = pause * self._random.uniform(0.5, 1)
+            await trio.sleep_until(self._clock.deadline(self._clock.now() + wait))
+
+    async def _talk_to(self, link: Link) -> bool:
+        with bare_errors():
+            async with self._transport.connect(link.address) as connection:
+                peer = await self._handshake.dial(connection, link.name)
+                if peer is None:
+                    return True
+                conversation = Conversation(connection, self._clock, self._patience)
+                link.peer, link.conversation, link.error = peer, conversation, None
+                _LOG.info("%s: linked to %s at %s", self._me, link.name, link.address)
+                self._link_up(peer)
+                await conversation.run(lambda message: self._take_reply(peer, message))
+        raise AssertionError("a conversation ends by an error")
+
+    def _lost(self, link: Link, error: BaseException) -> None:
+        reason = str(error) or type(error).__name__
+        if link.peer is not None:
+            _LOG.info("%s: lost %s at %s: %s", self._me, link.name, link.address, reason)
+        elif reason != link.error:
+            _LOG.warning("%s: no link to %s at %s: %s", self._me, link.name, link.address, reason)
+        link.error = reason
+
+    def _take_reply(self, peer: ServerId, message: WireMessage) -> None:
+        if not isinstance(message, Reply):
+            raise ProtocolError(f"{type(message).__name__} where only answers belong")
+        self._receive(peer, message)
+
+    # -- answering -----------------------------------------------------------------------------
+
+    async def accept(self, connection: Connection) -> None:
+        """Talk to whoever opened this stream, until it ends; nonsense ends it."""
+        try:
+            with bare_errors():
+                peer = await self._handshake.accept(connection)
+                if peer is not None:
+                    await self._answer(peer, connection)
+        except LOST as error:
+            reason = str(error) or type(error).__name__
+            level = logging.WARNING if isinstance(error, ProtocolError) else logging.INFO
+            _LOG.log(level, "%s: an incoming stream ended: %s", self._me, reason)
+
+    async def _answer(self, peer: ServerId, connection: Connection) -> None:
+        # The dialler asks for signs of life; this side waits twice as long for any.
+        conversation = Conversation(connection, self._clock, 2 * self._patience)
+        self._incoming[peer] = conversation
+        try:
+            await conversation.run(lambda message: self._take_request(peer, message))
+        finally:
+            if self._incoming.get(peer) is conversation:
+                del self._incoming[peer]
+
+    def _take_request(self, peer: ServerId, message: WireMessage) -> None:
+        if isinstance(message, Reply) or not isinstance(message, Message):
+            raise ProtocolError(f"{type(message).__name__} where only requests belong")
+        self._receive(peer, message)

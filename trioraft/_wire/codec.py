@@ -1,0 +1,180 @@
+"""Messages as bytes, and back.
+
+A message is a msgpack map with its tag under `t`.  Tags and field names are the wire: they never
+change their meaning.  New fields get defaults; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from attrs import frozen
+
+from trioraft._errors import ProtocolError
+from trioraft._limits import MAX_MESSAGE_BYTES
+from trioraft._rules.ids import ServerId
+from trioraft._rules.log import Entries
+from trioraft._rules.membership import Configuration
+from trioraft._rules.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
+from trioraft._wire.frames import cut_frames, identity
+from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+
+PROTOCOL_VERSION: Final = 1
+
+
+@frozen
+class Hello:
+    """The first message of either side: who speaks."""
+
+    cluster: str | None
+    """The cluster's id; None from a server that belongs to none yet."""
+    name: str
+    incarnation: str
+    starts: int
+    """How often this data directory has been opened."""
+    nonce: str
+    """Drawn at this start."""
+    address: str
+    version: int
+    commands: tuple[str, ...]
+    """The names of the commands that the server understands, sorted."""
+    initial: tuple[str, ...] = ()
+    """The names in its `initial_cluster`, sorted."""
+    expected: str | None = None
+    """Whom the dialler means to reach."""
+
+    @property
+    def id(self) -> ServerId:
+        """Who that is."""
+        return ServerId(self.name, self.incarnation)
+
+
+@frozen
+class Refusal:
+    """The answer to a Hello that is not welcome, in words; the stream closes behind it."""
+
+    reason: str
+
+
+@frozen
+class Genesis:
+    """A formed server tells an unformed one the cluster that it belongs to."""
+
+    configuration: Configuration
+
+
+@frozen
+class Ping:
+    """Asks for a sign of life."""
+
+
+@frozen
+class Pong:
+    """The sign of life."""
+
+
+WireMessage = Message | Hello | Refusal | Genesis | Ping | Pong
+
+TAGS: Final[dict[type[Any], str]] = {
+    RequestVote: "vote",
+    RequestVoteReply: "vote_reply",
+    PreVote: "pre_vote",
+    PreVoteReply: "pre_vote_reply",
+    AppendEntries: "append",
+    AppendEntriesReply: "append_reply",
+    Hello: "hello",
+    Refusal: "refusal",
+    Genesis: "genesis",
+    Ping: "ping",
+    Pong: "pong",
+}
+_CLASSES: Final = {tag: cls for cls, tag in TAGS.items()}
+_MOST: Final = 1 << 63
+
+
+def encode(message: WireMessage) -> bytes:
+    """The message as bytes."""
+    fields = _CONVERTER.unstructure(message)
+    fields["t"] = TAGS[type(message)]
+    return pack(fields)
+
+
+def decode(data: bytes) -> WireMessage:
+    """The message that the bytes hold.
+
+    Raises:
+        ProtocolError: they hold none that this version knows.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {len(data)} bytes; the most is {MAX_MESSAGE_BYTES}")
+    fields = unpack(data)
+    tag = fields.get("t") if isinstance(fields, dict) else None
+    cls = _CLASSES.get(tag) if isinstance(tag, str) else None
+    if cls is None:
+        raise ProtocolError(f"a message of the unknown type {tag!r:.40}")
+    try:
+        message: WireMessage = _CONVERTER.structure(fields, cls)
+    except MALFORMED as error:
+        raise ProtocolError(f"a malformed {cls.__name__}: {error}") from error
+    if isinstance(message, AppendEntries) and message.entries.first != message.prev_log_index + 1:
+        raise ProtocolError("the entries do not follow prev_log_index")
+    if isinstance(message, AppendEntries) and any(
+        term > message.term for _, term in message.entries.runs
+    ):
+        raise ProtocolError("an entry is of a later term than its leader")
+    return message
+
+
+def entries_of(frames: list[bytes]) -> Entries:
+    """Frames that follow each other, at least one, as the rules see them."""
+    runs: list[tuple[int, int]] = []
+    index = 0
+    for frame in frames:
+        index, term = identity(frame)
+        if not runs or runs[-1][1] != term:
+            runs.append((index, term))
+    return Entries(runs[0][0], index, tuple(runs), frames)
+
+
+def _natural(value: Any, _: Any) -> int:
+    """Every number on the wire counts something: terms, indexes, requests."""
+    if type(value) is not int or not 0 <= value < _MOST:
+        raise ValueError(f"expected a number from 0 to 2**63 - 1, got {value!r:.40}")
+    return value
+
+
+def _seconds(value: Any, _: Any) -> float:
+    if type(value) is not float or not 0 <= value < math.inf:
+        raise ValueError(f"expected a time in seconds, got {value!r:.40}")
+    return value
+
+
+def _entries_to_wire(entries: Entries) -> list[Any]:
+    return [entries.first, b"".join(entries.frames)]
+
+
+def _entries_from_wire(value: Any, _: Any) -> Entries:
+    match value:
+        case [int(first), bytes(data)] if type(first) is int and 0 < first < _MOST:
+            if not data:
+                return Entries(first, first - 1)
+            entries = entries_of(cut_frames(data))
+            if entries.first == first:
+                return entries
+    raise ValueError("expected an index and the frames of entries from there on")
+
+
+_CONVERTER = strict_converter(forbid_extra_keys=False)
+_CONVERTER.register_structure_hook(int, _natural)
+_CONVERTER.register_structure_hook(float, _seconds)
+_CONVERTER.register_unstructure_hook(Entries, _entries_to_wire)
+_CONVERTER.register_structure_hook(Entries, _entries_from_wire)
