@@ -1,5 +1,7 @@
 """Raft consensus for Trio: typed commands, a durable log, structured concurrency."""
 
+import logging as _logging
+
 from trioraft._commands import Applied as Applied
 from trioraft._commands import Command as Command
 from trioraft._commands import Query as Query
@@ -45,3 +47,5 @@ from trioraft._reads import Anything as Anything
 from trioraft._status import PeerStatus as PeerStatus
 from trioraft._status import Status as Status
 from trioraft._wire.frames import Entry as Entry
+
+_logging.getLogger("trioraft").addHandler(_logging.NullHandler())

@@ -16,18 +16,19 @@ from typing import Any, Final
 
 import attrs
 import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
 
 from trioraft._errors import InternalError
 from trioraft._rules import effects as do
 from trioraft._rules import events, messages
 from trioraft._rules.effects import Effect
-from trioraft._rules.events import Event, Received
+from trioraft._rules.events import Event, Proposed, Received
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
-from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import Message
-from trioraft._rules.node import Campaigning, Following, Leading, Node
+from trioraft._rules.node import Campaigning, Following, Leading, Node, Role
 from trioraft._rules.step import step
 
 _ROLES: Final = {Following: "follower", Campaigning: "candidate", Leading: "leader"}
@@ -184,26 +185,19 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(
         Entries, lambda v, _: Entries(v[0], v[1], tuple((first, term) for first, term in v[2]))
     )
-    converter.register_unstructure_hook(object, lambda _: None)
-    converter.register_structure_hook(object, lambda _, __: None)
+    # Whose commands they are is no rule's business, and no trace's.
+    omitted = override(omit=True)
+    converter.register_unstructure_hook(
+        Proposed, make_dict_unstructure_fn(Proposed, converter, batch=omitted)
+    )
+    converter.register_structure_hook(
+        Proposed, make_dict_structure_fn(Proposed, converter, batch=omitted)
+    )
     converter.register_unstructure_hook(
         frozenset, lambda votes: sorted(map(converter.unstructure, votes), key=str)
     )
-    converter.register_structure_hook_func(
-        lambda cls: cls is not object and cls == (Following | Campaigning | Leading), _role_from
-    )
-    converter.register_unstructure_hook_func(
-        lambda cls: cls == (Following | Campaigning | Leading),
-        lambda role: {"role": type(role).__name__, **converter.unstructure(role)},
-    )
+    configure_tagged_union(Role, converter, tag_name="role")
     return converter
 
 
-def _role_from(value: Any, _: Any) -> Any:
-    cls = {"Following": Following, "Campaigning": Campaigning, "Leading": Leading}[value["role"]]
-    return _CONVERTER.structure({k: v for k, v in value.items() if k != "role"}, cls)
-
-
 _CONVERTER = _make_converter()
-
-__all__ = ["Configuration", "Trace", "replay", "state_name"]
