@@ -93,6 +93,12 @@ def _declare(name: str, verb: str) -> Callable[[type[C]], type[C]]:
     return declare
 
 
+def name_of(given: Any) -> str | None:
+    """The name under which a command or query was declared; None if its class was not."""
+    name: str | None = type(given).__dict__.get(_NAME)
+    return name
+
+
 class Vocabulary:
     """The commands and queries of one machine.  No table is global (seed G-75)."""
 
@@ -128,8 +134,7 @@ class Vocabulary:
             CommandRejected: the machine does not know the command, or its fields are not what
                 their types say, or it is too large.
         """
-        cls = type(given)
-        name = cls.__dict__.get(_NAME)
+        cls, name = type(given), name_of(given)
         if name is None or self._named.get(name) is not cls or getattr(cls, _VERB) != "apply":
             raise CommandRejected(f"the machine has no command {name or cls.__name__!r}")
         try:
@@ -168,8 +173,7 @@ class Vocabulary:
         Raises:
             CommandRejected: it does not.
         """
-        cls = type(given)
-        name = cls.__dict__.get(_NAME)
+        cls, name = type(given), name_of(given)
         if name is None or self._named.get(name) is not cls or getattr(cls, _VERB) != "answer":
             raise CommandRejected(f"the machine has no query {name or cls.__name__!r}")
 

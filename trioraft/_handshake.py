@@ -57,6 +57,7 @@ class Handshake:
         self._forming = trio.Lock()
         self._heard: dict[str, Hello] = {}
         self._starts: dict[ServerId, tuple[int, str]] = {}
+        self._commands: dict[ServerId, tuple[str, ...]] = {}
         self.configuration = configuration
         self.formed = trio.Event()
         """Set once this server belongs to a cluster."""
@@ -73,6 +74,19 @@ class Handshake:
     def listens_at(self, address: str) -> None:
         """Say this address from now on."""
         self._me = evolve(self._me, address=address)
+
+    def ignorant_of(self, command: str | None) -> str | None:
+        """A member that is known not to understand a command, by its last Hello or the genesis.
+
+        To such a member an entry with the command would be unreadable, and it would have to stop:
+        a rolling upgrade must not stop the servers that are not upgraded yet.
+        """
+        members = () if self.configuration is None else self.configuration.voters
+        for member in members:
+            known = self._commands.get(member.id, member.commands)
+            if member.id != self._me.id and command not in known:
+                return member.id.name
+        return None
 
     async def cluster(self) -> Configuration:
         """The cluster's first configuration, once there is a cluster."""
@@ -184,6 +198,7 @@ class Handshake:
         if reason is not None:
             raise ProtocolError(reason)
         self._starts[hello.id] = (hello.starts, hello.nonce)
+        self._commands[hello.id] = hello.commands
 
     def _objection(self, hello: Hello) -> str | None:
         mine, name = self.configuration, hello.name

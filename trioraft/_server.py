@@ -14,10 +14,10 @@ from attrs import evolve
 
 from trioraft import _events as say
 from trioraft._clock import Clock
-from trioraft._commands import Command, Query, Vocabulary, command_name
+from trioraft._commands import Command, Query, Vocabulary, command_name, name_of
 from trioraft._config import Config
 from trioraft._core import Core
-from trioraft._errors import ServerStopped, StorageError
+from trioraft._errors import CommandRejected, ServerStopped, StorageError
 from trioraft._handshake import Handshake
 from trioraft._reads import Answer, Anything
 from trioraft._rules.ids import ServerId
@@ -150,6 +150,7 @@ class Server:
         self._must_run()
         data, fresh = self._vocabulary.encode(command)
         self._must_lead()
+        self._must_be_understood(name_of(command))
         await self._core.tickets.room()
         self._must_run()
         self._must_lead()
@@ -381,6 +382,12 @@ class Server:
     def _address_of(self, name: str) -> str | None:
         link = None if self._peers is None else self._peers.links.get(name)
         return None if link is None else link.address
+
+    def _must_be_understood(self, name: str | None) -> None:
+        assert self._handshake is not None
+        ignorant = self._handshake.ignorant_of(name)
+        if ignorant is not None:
+            raise CommandRejected(f"{ignorant} does not know the command {name!r} yet")
 
     def _must_run(self) -> None:
         if not self.running:

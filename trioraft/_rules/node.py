@@ -184,6 +184,18 @@ class Node:
         """The last entry that may be applied here: committed, and durable on this very disk."""
         return min(self.commit, self.disk.index)
 
+    def next_index(self, peer: ServerId) -> int:
+        """The first entry that the leader has not sent to the follower; 0 if there is no such."""
+        progress = self.role.of(peer) if isinstance(self.role, Leading) else None
+        return 0 if progress is None else progress.next_index
+
+    def heartbeat_at(self, peer: ServerId) -> float:
+        """When the follower is due a heartbeat, if nothing else is sent to it until then."""
+        progress = self.role.of(peer) if isinstance(self.role, Leading) else None
+        if progress is None:
+            return math.inf
+        return progress.sent_at + self.settings.heartbeat_interval
+
     def agreed(self, mine: float, others: Mapping[ServerId, float]) -> float:
         """What a majority has reached, this server's own value included."""
         return self.configuration.agreed({**others, self.me: mine})
