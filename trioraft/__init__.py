@@ -44,8 +44,10 @@ from trioraft._limits import (
 )
 from trioraft._reads import Answer as Answer
 from trioraft._reads import Anything as Anything
+from trioraft._server import Server as Server
 from trioraft._status import PeerStatus as PeerStatus
 from trioraft._status import Status as Status
+from trioraft._transport.websocket import WebSocketTransport as WebSocketTransport
 from trioraft._wire.frames import Entry as Entry
 
 _logging.getLogger("trioraft").addHandler(_logging.NullHandler())

@@ -10,7 +10,7 @@ import trio
 
 from trioraft._clock import Bell
 from trioraft._commands import Applied, Vocabulary, stamped_data, stamped_time
-from trioraft._errors import ProtocolError
+from trioraft._errors import ProtocolError, StorageError
 from trioraft._recent import Recent
 from trioraft._tickets import Tickets
 from trioraft._wire.frames import Entry, Kind, parse_entry
@@ -67,12 +67,20 @@ class Applier:
                 await trio.lowlevel.checkpoint()
 
     async def _next_frames(self) -> Sequence[bytes]:
+        """What is due next, from memory if it is there.
+
+        Raises:
+            StorageError: the disk failed, or lost what was durable.
+        """
         first = self.applied + 1
         last = min(self._target, self.applied + _PER_TURN)
-        frames = self._recent.between(first, last)
-        if frames is not None:
-            return frames
-        return (await self._storage.read(first, _READ_BYTES))[: last - first + 1]
+        recent = self._recent.between(first, last)
+        if recent is not None:
+            return recent
+        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]
+        if not stored:
+            raise StorageError(f"entry {first} is durable here, and the storage lacks it")
+        return stored
 
     def _apply(self, entry: Entry) -> None:
         """Apply one entry; an entry that can't be read stops the server, it is never skipped.

@@ -14,6 +14,11 @@ _SLACK = 1e-9
 """3 * 0.05 is a little more than 0.15 in floats."""
 
 
+def _as_float(value: float) -> float:
+    """A whole number of seconds is stored and sent as what it is: a time."""
+    return float(value) if type(value) is int else value
+
+
 def _positive(config: Config, attribute: Attribute[float], value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
@@ -30,10 +35,14 @@ class Config:
         TypeError: a time is no number.
     """
 
-    heartbeat_interval: float = field(default=DEFAULT_HEARTBEAT_INTERVAL, validator=_positive)
+    heartbeat_interval: float = field(
+        default=DEFAULT_HEARTBEAT_INTERVAL, converter=_as_float, validator=_positive
+    )
     """Seconds between two messages of an idle leader to each follower."""
 
-    election_timeout: float = field(default=DEFAULT_ELECTION_TIMEOUT, validator=_positive)
+    election_timeout: float = field(
+        default=DEFAULT_ELECTION_TIMEOUT, converter=_as_float, validator=_positive
+    )
     """Seconds: a follower without a leader campaigns after one to two of these, drawn anew each
     time.  At least three heartbeat intervals, so that one lost heartbeat deposes nobody."""
 

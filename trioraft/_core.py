@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries, Log
 from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import AppendEntries, Message
-from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Settings
+from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Role, Settings
 from trioraft._rules.step import step
 from trioraft._state import HardState
 from trioraft._tickets import Ticket, Tickets
@@ -49,7 +49,11 @@ from trioraft._wire.frames import Entry, Kind, frame, parse_entry
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
-_TASKS: Final = {Following: Follower, Campaigning: Candidate, Leading: Leader}
+_TASKS: Final[Mapping[type[Role], type[Follower | Candidate | Leader]]] = {
+    Following: Follower,
+    Campaigning: Candidate,
+    Leading: Leader,
+}
 
 
 class Core:

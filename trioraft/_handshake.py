@@ -156,8 +156,9 @@ class Handshake:
         if hello.cluster is None and self.configuration is not None:
             await connection.send(encode(Genesis(self.configuration)))
             return None
-        await connection.send(encode(self._hello(None)))
-        if hello.cluster is not None and self.configuration is not None:
+        answer = self._hello(None)
+        await connection.send(encode(answer))
+        if hello.cluster is not None and answer.cluster is not None:
             return hello.id
         if hello.cluster is None:
             await self._note(hello)
@@ -228,6 +229,8 @@ class Handshake:
             self._heard.pop(hello.name, None)
             theirs, ours = ", ".join(hello.initial), ", ".join(sorted(self._initial))
             return f"{hello.name} names the initial cluster ({theirs}), this server ({ours})"
+        if hello.cluster is None and hello.name not in self._initial:
+            return f"{hello.name} is not in the initial cluster that it names itself"
         return None
 
     # -- forming -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from attrs import frozen
 from trioraft._errors import ProtocolError, StorageError
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
-from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 
 _FORMAT: Final = 1
 
@@ -59,4 +59,4 @@ class HardState:
             raise StorageError(f"the stored state can't be read: {error}") from error
 
 
-_CONVERTER = strict_converter(forbid_extra_keys=False)
+_CONVERTER = counting_converter()

@@ -18,9 +18,6 @@ from trioraft._rules.membership import Configuration
 FRUITLESS_MOST = 3
 """Election time-outs double with each fruitless campaign, at most this often: up to eight times."""
 
-REMEMBERED_REQUESTS = 16
-"""Of so many unanswered requests to one follower the sending time is known."""
-
 
 @frozen
 class Settings:
@@ -117,7 +114,7 @@ class Progress:
     in_flight: tuple[tuple[int, int, int], ...] = ()
     """Requests with entries that are unanswered: number, first and last index."""
     unanswered: tuple[tuple[int, float], ...] = ()
-    """The newest unanswered requests: number and instant of sending."""
+    """Unanswered requests of the last election time-out: number and instant of sending."""
     fetching: bool = False
     """Its next entries are being read from the disk."""
 

@@ -28,7 +28,7 @@ from trioraft._rules.events import (
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, AppendEntriesReply
-from trioraft._rules.node import REMEMBERED_REQUESTS, Following, Leading, Node, Progress
+from trioraft._rules.node import Following, Leading, Node, Progress
 
 Outcome = tuple[Node, list[Effect]]
 
@@ -247,13 +247,17 @@ def _send(node: Node, role: Leading, progress: Progress, now: float, entries: En
     in_flight = progress.in_flight
     if len(entries):
         in_flight = (*in_flight, (number, entries.first, entries.last))
+    # An older one, were it answered now, could not move the quorum deadline beyond this instant.
+    recent = [
+        pair for pair in progress.unanswered if pair[1] > now - node.settings.election_timeout
+    ]
     progress = evolve(
         progress,
         number=number,
         sent_at=now,
         next_index=entries.last + 1,
         in_flight=in_flight,
-        unanswered=(*progress.unanswered, (number, now))[-REMEMBERED_REQUESTS:],
+        unanswered=(*recent, (number, now)),
     )
     effects: list[Effect] = [do.Send(progress.peer, request)]
     if len(entries) and entries.last < node.log.last_index:

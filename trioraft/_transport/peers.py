@@ -92,7 +92,7 @@ class Peers:
                 nursery.start_soon(self._keep, link, name=f"link to {link.name}")
 
     async def _keep(self, link: Link) -> None:
-        pause = _FIRST_REDIAL
+        first = pause = min(_FIRST_REDIAL, self._slowest_redial)
         while True:
             try:
                 talked = await self._talk_to(link)
@@ -101,7 +101,7 @@ class Peers:
                 self._lost(link, error)
             finally:
                 link.peer = link.conversation = None
-            pause = _FIRST_REDIAL if talked else min(2 * pause, self._slowest_redial)
+            pause = first if talked else min(2 * pause, self._slowest_redial)
             wait = pause * self._random.uniform(0.5, 1)
             await trio.sleep_until(self._clock.deadline(self._clock.now() + wait))
 

@@ -6,7 +6,6 @@ change their meaning.  New fields get defaults; unknown fields are ignored.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from attrs import frozen
@@ -26,7 +25,7 @@ from trioraft._rules.messages import (
     RequestVoteReply,
 )
 from trioraft._wire.frames import cut_frames, identity
-from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 
 PROTOCOL_VERSION: Final = 1
 
@@ -120,7 +119,8 @@ def decode(data: bytes) -> WireMessage:
     tag = fields.get("t") if isinstance(fields, dict) else None
     cls = _CLASSES.get(tag) if isinstance(tag, str) else None
     if cls is None:
-        raise ProtocolError(f"a message of the unknown type {tag!r:.40}")
+        shown = tag if isinstance(tag, str) else type(tag).__name__
+        raise ProtocolError(f"a message of the unknown type {shown:.40}")
     try:
         message: WireMessage = _CONVERTER.structure(fields, cls)
     except MALFORMED as error:
@@ -145,19 +145,6 @@ def entries_of(frames: list[bytes]) -> Entries:
     return Entries(runs[0][0], index, tuple(runs), frames)
 
 
-def _natural(value: Any, _: Any) -> int:
-    """Every number on the wire counts something: terms, indexes, requests."""
-    if type(value) is not int or not 0 <= value < _MOST:
-        raise ValueError(f"expected a number from 0 to 2**63 - 1, got {value!r:.40}")
-    return value
-
-
-def _seconds(value: Any, _: Any) -> float:
-    if type(value) is not float or not 0 <= value < math.inf:
-        raise ValueError(f"expected a time in seconds, got {value!r:.40}")
-    return value
-
-
 def _entries_to_wire(entries: Entries) -> list[Any]:
     return [entries.first, b"".join(entries.frames)]
 
@@ -173,8 +160,6 @@ def _entries_from_wire(value: Any, _: Any) -> Entries:
     raise ValueError("expected an index and the frames of entries from there on")
 
 
-_CONVERTER = strict_converter(forbid_extra_keys=False)
-_CONVERTER.register_structure_hook(int, _natural)
-_CONVERTER.register_structure_hook(float, _seconds)
+_CONVERTER = counting_converter()
 _CONVERTER.register_unstructure_hook(Entries, _entries_to_wire)
 _CONVERTER.register_structure_hook(Entries, _entries_from_wire)

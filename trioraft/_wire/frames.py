@@ -76,9 +76,11 @@ def parse_entry(whole: bytes) -> Entry:
     Raises:
         FrameError: it is none.
     """
-    (checked,) = cut_frames(whole)
-    _, _, index, term, kind = _HEADER.unpack_from(checked)
-    return Entry(index, term, Kind(kind), checked[FRAME_OVERHEAD:])
+    frames = cut_frames(whole)
+    if len(frames) != 1:
+        raise FrameError(0, f"expected one frame, got {len(frames)}")
+    _, _, index, term, kind = _HEADER.unpack_from(whole)
+    return Entry(index, term, Kind(kind), whole[FRAME_OVERHEAD:])
 
 
 def cut_frames(data: bytes) -> list[bytes]:

@@ -6,7 +6,9 @@ Here a value has the type that its field says, or it is refused.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, Final, get_args, get_origin
 
 import cattrs
 import msgpack  # type: ignore[import-untyped]
@@ -18,11 +20,14 @@ MALFORMED = (
     ValueError,
     TypeError,
     KeyError,
+    AttributeError,
     OverflowError,
     RecursionError,
     cattrs.BaseValidationError,
 )
 """What unpacking and structuring raise on bytes that are not what they should be."""
+
+_MOST: Final = 1 << 63
 
 
 def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
@@ -34,6 +39,18 @@ def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
     converter = make_converter(forbid_extra_keys=forbid_extra_keys, detailed_validation=False)
     for primitive in (int, str, bytes, bool, float):
         converter.register_structure_hook(primitive, _exactly(primitive))
+    converter.register_structure_hook_factory(_is_collection, _from_list)
+    return converter
+
+
+def counting_converter() -> MsgpackConverter:
+    """A strict converter for our own messages and state, where every number counts something.
+
+    Terms, indexes and requests are natural; times are seconds; unknown keys are ignored.
+    """
+    converter = strict_converter(forbid_extra_keys=False)
+    converter.register_structure_hook(int, _natural)
+    converter.register_structure_hook(float, _seconds)
     return converter
 
 
@@ -42,6 +59,39 @@ def _exactly(primitive: type) -> Any:
         if type(value) is not primitive:
             raise TypeError(f"expected {primitive.__name__}, got {type(value).__name__}")
         return value
+
+    return hook
+
+
+def _natural(value: Any, _: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MOST:
+        raise ValueError(f"expected a number from 0 to 2**63 - 1, got {value!r:.40}")
+    return value
+
+
+def _seconds(value: Any, _: Any) -> float:
+    if type(value) is not float or not 0 <= value < math.inf:
+        raise ValueError(f"expected a time in seconds, got {value!r:.40}")
+    return value
+
+
+def _is_collection(cls: Any) -> bool:
+    return get_origin(cls) in (list, tuple, set, frozenset)
+
+
+def _from_list(cls: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    """A hook that takes a list and nothing else: any string is a sequence of strings, too."""
+    made: Any = get_origin(cls)
+    types = get_args(cls)
+    is_record = made is tuple and types[1:] != (...,)
+
+    def hook(value: Any, _: Any) -> Any:
+        if type(value) is not list:
+            raise TypeError(f"expected a list, got {type(value).__name__}")
+        if is_record and len(value) != len(types):
+            raise ValueError(f"expected {len(types)} items, got {len(value)}")
+        wanted = types if is_record else types[:1] * len(value)
+        return made(converter.structure(item, of) for item, of in zip(value, wanted, strict=True))
 
     return hook
 
@@ -55,7 +105,7 @@ def unpack(data: bytes) -> Any:
     try:
         return msgpack.unpackb(data, strict_map_key=True)
     except MALFORMED as error:
-        raise ProtocolError(f"no msgpack: {error or type(error).__name__}") from error
+        raise ProtocolError(f"no msgpack: {str(error) or type(error).__name__}") from error
 
 
 def pack(value: Any) -> bytes:

@@ -1,0 +1,146 @@
+"""Reading the log back at a start: what counts, what is torn, what is damaged."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from trioraft._errors import StorageCorrupt
+from trioraft._storage import layout
+from trioraft._storage.extents import EXTENT_BYTES, Extents
+from trioraft._wire.frames import FrameError, Kind, cut_frames
+from trioraft.abc import Batch, Recovered
+
+
+@define
+class Image:
+    """What the log says, as far as it has been read."""
+
+    extents: Extents = field(factory=Extents)
+    state: bytes | None = None
+    runs: list[tuple[int, int]] = field(factory=list)
+    configurations: list[tuple[int, bytes]] = field(factory=list)
+    """(index, frame) each."""
+
+    def recovered(self) -> Recovered:
+        """The same for the one who opens the storage."""
+        return Recovered(
+            self.state,
+            tuple(self.runs),
+            self.extents.last_index,
+            tuple(whole for _, whole in self.configurations),
+        )
+
+    def replay(
+        self, path: str, segment: int, data: bytes | bytearray, start: int, end: int, shift: int = 0
+    ) -> None:
+        """Add the whole batch that lies in `data` from `start` to `end`.
+
+        `shift` is where in the file `data` begins.
+
+        Raises:
+            StorageCorrupt: it does not follow what came before.
+        """
+        cut, state, offset = layout.split_body(path, data, start, end)
+        if cut is not None:
+            self._cut(path, start + shift, cut)
+        if state is not None:
+            self.state = state
+        if offset < end:
+            self._append(path, segment, data, offset, end, shift)
+
+    def _cut(self, path: str, offset: int, last: int) -> None:
+        if last > self.extents.last_index:
+            reason = f"a cut behind {last} in a log that ends at {self.extents.last_index}"
+            raise StorageCorrupt(path, offset, reason)
+        self.extents.cut(last)
+        while self.runs and self.runs[-1][0] > last:
+            self.runs.pop()
+        while self.configurations and self.configurations[-1][0] > last:
+            self.configurations.pop()
+
+    def _append(
+        self, path: str, segment: int, data: bytes | bytearray, offset: int, end: int, shift: int
+    ) -> None:
+        # A million entries pass through here at a start.  Their checksums need no second look: the
+        # batch's own covers them; whoever reads an entry checks the entry's.
+        unpack, overhead, command = layout.unpack_record, layout.RECORD_OVERHEAD, Kind.COMMAND
+        expected = self.extents.last_index + 1
+        newest = self.runs[-1][1] if self.runs else 0
+        begin, first = offset, expected
+        while offset + overhead <= end:
+            length, _, index, term, kind = unpack(data, offset)
+            stop = offset + overhead + length
+            if index != expected or term < newest or term == 0 or stop > end:
+                break
+            if term != newest:
+                self.runs.append((index, term))
+                newest = term
+            if kind != command:
+                if kind == Kind.CONFIGURATION:
+                    self.configurations.append((index, bytes(data[offset:stop])))
+                elif kind != Kind.NOOP:
+                    break
+            if stop - begin > EXTENT_BYTES and first < index:
+                self.extents.append(index - first, segment, begin + shift, offset + shift)
+                begin, first = offset, index
+            expected += 1
+            offset = stop
+        if offset != end:
+            raise StorageCorrupt(path, offset + shift, f"entry {expected} is not what follows here")
+        self.extents.append(expected - first, segment, begin + shift, end + shift)
+
+
+def replay_taken(image: Image, path: str, data: bytes, header: layout.Header, taken: int) -> int:
+    """Add the segment up to batch `taken`, the last one that counts; return where that one ends.
+
+    Raises:
+        StorageCorrupt: one of them is damaged or missing.
+    """
+    count, end = 0, layout.DATA
+    for start, end in layout.find_batches(data, header.salt, taken):  # noqa: B007
+        image.replay(path, header.number, data, start, end)
+        count += 1
+    if count < taken:
+        reason = f"batch {count + 1} is damaged or missing, and it had been durable"
+        raise StorageCorrupt(path, min(end, len(data)), reason)
+    return end
+
+
+def read_tail(path: str, data: bytes, header: layout.Header, mark: int, offset: int) -> list[Batch]:
+    """The batches of the last segment beyond its mark; the mark's own one ends at `offset`.
+
+    They are whole, but perhaps no disk holds them yet.  What is left of one more is a torn write:
+    nobody was ever told that it is durable.
+
+    Raises:
+        StorageCorrupt: a whole batch follows one that is not, which must have been durable then.
+    """
+    tail: list[Batch] = []
+    number = mark
+    while (found := layout.check_batch(data, offset, header.salt)) and found[0] == number + 1:
+        number, end = found
+        cut, state, entries = layout.split_body(path, data, offset, end)
+        try:
+            frames = cut_frames(data[entries:end])
+        except FrameError as error:
+            raise StorageCorrupt(path, entries + error.offset, error.reason) from None
+        tail.append(Batch(state, cut, frames))
+        offset = end
+    if layout.has_later_batch(data, header.salt, offset, number + 1):
+        reason = f"batch {number + 1} is damaged, and it had been durable: whole ones follow"
+        raise StorageCorrupt(path, offset, reason)
+    return tail
+
+
+def fold(tail: list[Batch], last_index: int) -> Batch:
+    """One batch that does what all of these do to a log that ends at `last_index`."""
+    state: bytes | None = None
+    kept = last_index
+    entries: list[bytes] = []
+    for batch in tail:
+        if batch.cut is not None:
+            del entries[max(batch.cut - kept, 0) :]
+            kept = min(kept, batch.cut)
+        entries += batch.entries
+        state = batch.state if batch.state is not None else state
+    return Batch(state, kept if kept < last_index else None, entries)

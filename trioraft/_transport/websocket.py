@@ -1,0 +1,361 @@
+"""Connections between servers as websockets: the transport of real life.
+
+`connect_stream` and `serve_stream` speak websocket over any pair of Trio streams;
+`WebSocketTransport` is what joins them to TCP.  trio-websocket does the framing.  It is kept on a
+short lead, because what it may do on hostile input is raise, hang or grow: its reader task runs
+in a nursery that ends with the connection, and behind a stream that counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import trio
+import trio_websocket
+from trio_websocket import ConnectionClosed, ConnectionRejected
+
+from trioraft._errors import ProtocolError
+from trioraft._limits import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
+from trioraft._transport.addresses import parse_address
+from trioraft.abc import Connection
+
+PROTOCOL: Final = "trioraft.v1"
+"""The version of what is spoken inside, as a websocket subprotocol."""
+
+PATH: Final = "/raft"
+
+HANDSHAKE_SECONDS: Final = 5.0
+"""How long it may take from the first packet until a connection is open."""
+
+_RECEIVE_BUFFER_BYTES: Final = 1 << 18  # the default of 4 KiB costs up to seven times the CPU
+_QUEUE_MESSAGES: Final = 64
+_MAX_HANDSHAKE_BYTES: Final = 1 << 20  # generous: the first messages may come right behind it
+_MAX_FRAGMENTS: Final = 1 << 15  # of one message; a trioraft server never cuts one up
+_GOODBYE_TURNS: Final = 5  # of the scheduler; sending takes three if nothing is in its way
+_GOOD_ORDER: Final = (1000, 1001, 1005)  # close codes: normal, going away, none given
+
+_SIZES: Final = {
+    "receive_buffer_size": _RECEIVE_BUFFER_BYTES,
+    "message_queue_size": _QUEUE_MESSAGES,
+    "max_message_size": MAX_MESSAGE_BYTES,
+}
+
+# Both are declared for narrower types than they work with.
+_wrap_client: Any = trio_websocket.wrap_client_stream
+_wrap_server: Any = trio_websocket.wrap_server_stream
+
+_log = logging.getLogger("trioraft.transport")
+
+
+class WebSocketTransport:
+    """Servers reach each other over websockets on TCP.
+
+    Args:
+        address: `ws://host:port`, where to listen.  With port 0 the system picks a free one.
+
+    Raises:
+        ValueError: the address can't be read.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = parse_address(address)
+        self._incoming = 0
+
+    @property
+    def address(self) -> str:
+        """Where this server listens; with port 0, the port that was picked, once it is known."""
+        return str(self._address)
+
+    def check_address(self, address: str) -> None:
+        """See `trioraft.abc.Transport.check_address`."""
+        parse_address(address)
+
+    async def listen(
+        self,
+        handler: Callable[[Connection], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        """See `trioraft.abc.Transport.listen`."""
+        host, port = self._address.host, self._address.port
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        if port == 0:
+            # Each address of a name would get a port of its own, but we can only announce one.
+            for listener in listeners[1:]:
+                await trio.aclose_forcefully(listener)
+            listeners = listeners[:1]
+            bound: int = listeners[0].socket.getsockname()[1]
+            self._address = parse_address(str(self._address)[:-1] + str(bound))
+        task_status.started()
+        await trio.serve_listeners(partial(self._serve, handler), listeners)
+
+    async def _serve(
+        self, handler: Callable[[Connection], Awaitable[None]], stream: trio.SocketStream
+    ) -> None:
+        if self._incoming >= MAX_CONNECTIONS:
+            _log.warning("refused a connection: %d are open already", self._incoming)
+            return  # serve_listeners closes it
+        self._incoming += 1
+        try:
+            await serve_stream(stream, handler)
+        finally:
+            self._incoming -= 1
+
+    def connect(self, address: str) -> AbstractAsyncContextManager[Connection]:
+        """See `trioraft.abc.Transport.connect`."""
+        return self._connect(address)
+
+    @asynccontextmanager
+    async def _connect(self, address: str) -> AsyncGenerator[Connection]:
+        parsed = parse_address(address)
+        with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_SECONDS) as patience:
+            stream = await trio.open_tcp_stream(parsed.host, parsed.port)
+        if patience.cancelled_caught:
+            raise TimeoutError(f"{address} did not answer within {HANDSHAKE_SECONDS} s")
+        async with connect_stream(stream, address, deadline=patience.deadline) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def connect_stream(
+    stream: trio.abc.Stream, address: str, *, deadline: float | None = None
+) -> AsyncGenerator[Connection]:
+    """Be the client on an open stream, which is closed when the context is left.
+
+    Args:
+        stream: any; the other end of it is in `serve_stream`'s hands.
+        address: `ws://host:port`, for the `Host` header and for error messages.
+        deadline: on Trio's clock, until when the handshake must be over.
+
+    Raises:
+        OSError: the other side closes, or does not answer in time.
+        ProtocolError: the other side is no trioraft server of this protocol version.
+    """
+    if deadline is None:
+        deadline = trio.current_time() + HANDSHAKE_SECONDS
+    async with _open_reader(stream, deadline) as reader:
+        websocket = None
+        with reader.handshake:
+            websocket = await _wrap_client(
+                reader,
+                reader.stream,
+                parse_address(address).netloc,
+                PATH,
+                subprotocols=[PROTOCOL],
+                **_SIZES,
+            )
+        if websocket is None:
+            raise _refusal(address, reader)
+        if websocket.subprotocol != PROTOCOL:
+            raise ProtocolError(f"{address} is a websocket server, but none of trioraft's")
+        connection = _WebSocketConnection(websocket, reader)
+        yield connection
+        await connection.aclose()
+
+
+async def serve_stream(
+    stream: trio.abc.Stream, handler: Callable[[Connection], Awaitable[None]]
+) -> None:
+    """Be the server on an open stream: run `handler`, then close.
+
+    Whatever the other side sends, only what `handler` raises comes out of here.
+    """
+    async with _open_reader(stream, trio.current_time() + HANDSHAKE_SECONDS) as reader:
+        websocket = None
+        with reader.handshake:
+            try:
+                websocket = await _accept(reader)
+            except Exception as error:  # noqa: BLE001  # whatever it was, the stranger caused it
+                reader.failure = error
+        if websocket is None:
+            _log.info("a stranger did not become a connection: %s", reader.story)
+            return
+        connection = _WebSocketConnection(websocket, reader)
+        await handler(connection)
+        await connection.aclose()
+
+
+async def _accept(reader: _Reader) -> Any:
+    request = await _wrap_server(reader, reader.stream, **_SIZES)
+    if request.path != PATH:
+        return await request.reject(404, body=b"trioraft answers at %s\n" % PATH.encode())
+    if PROTOCOL not in request.proposed_subprotocols:
+        speaks = PROTOCOL.encode()
+        headers = [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Protocol", speaks)]
+        body = b"this server speaks %s\n" % speaks
+        return await request.reject(426, extra_headers=headers, body=body)
+    return await request.accept(subprotocol=PROTOCOL)
+
+
+def _refusal(address: str, reader: _Reader) -> OSError | ProtocolError:
+    """Why a client's handshake came to nothing."""
+    match reader.failure:
+        case None if reader.ended:
+            return ConnectionResetError(f"{address} closed the connection before it was open")
+        case None:
+            return TimeoutError(f"{address} did not answer within {HANDSHAKE_SECONDS} s")
+        case ConnectionRejected(status_code=status, headers=headers):
+            versions = dict(headers or ()).get(b"sec-websocket-protocol", b"")[:100]
+            if status == 426 and versions:
+                theirs = versions.decode("ascii", "backslashreplace")
+                return ProtocolError(f"{address} speaks {theirs}; this server speaks {PROTOCOL}")
+            return ProtocolError(f"{address} is no trioraft server: it answers HTTP {status}")
+        case failure:
+            return ProtocolError(f"{address} is no trioraft server: {failure}")
+
+
+class _Reader:
+    """Stands in for a nursery where trio-websocket starts its reader task, and guards that task.
+
+    Nothing that the task raises gets further than here.  Its end, early or late, closes the
+    stream, and ends a handshake that still goes on.
+    """
+
+    def __init__(self, nursery: trio.Nursery, stream: trio.abc.Stream, deadline: float) -> None:
+        self._nursery = nursery
+        self.stream = _WaryStream(stream)
+        self.handshake = trio.CancelScope(deadline=deadline)
+        self.ended = False
+        self.failure: Exception | None = None
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await read()
+        except Exception as error:  # noqa: BLE001  # whatever it was, the other side caused it
+            self.failure = error
+            _log.debug("a connection's reader failed", exc_info=True)
+        self.ended = True
+        self.handshake.cancel()
+        await trio.aclose_forcefully(self.stream)
+
+    @property
+    def story(self) -> str:
+        """In a word or two, why there is no connection."""
+        if self.failure is not None:
+            return f"{type(self.failure).__name__}: {self.failure}"
+        if self.ended:
+            return "it went away, or spoke no websocket"
+        return "too slow" if self.handshake.cancelled_caught else "wrong path or version"
+
+
+@asynccontextmanager
+async def _open_reader(stream: trio.abc.Stream, deadline: float) -> AsyncGenerator[_Reader]:
+    """A reader that ends, with its stream, when the context is left.
+
+    What the body raises comes out as it is: the nursery is our business, and so is its group.
+    """
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield _Reader(nursery, stream, deadline)
+            except BaseException as error:
+                raised = error
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup:
+        # A cancelled body leaves the word to the nursery: Ctrl-C may have struck in the reader.
+        if raised is None or isinstance(raised, trio.Cancelled):
+            raise
+    finally:
+        await trio.aclose_forcefully(stream)
+    if raised is not None:
+        raise raised
+
+
+class _WaryStream(trio.abc.Stream):
+    """A stream that breaks when the other side makes trio-websocket hoard.
+
+    Two things grow there without a bound: the answer to a handshake, and the list of a message's
+    fragments while these are empty.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._handshake_bytes = 0
+        self.websocket: Any = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.websocket is None and self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
+            raise trio.BrokenResourceError("the handshake has no end")
+        if self.websocket is not None and len(self.websocket._message_parts) > _MAX_FRAGMENTS:
+            raise trio.BrokenResourceError("the message is in too many fragments")
+        data = await self._stream.receive_some(max_bytes)
+        self._handshake_bytes += len(data)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _WebSocketConnection(trio.abc.Channel[bytes]):
+    """A websocket after its handshake, in the terms of `trioraft.abc.Connection`."""
+
+    def __init__(self, websocket: Any, reader: _Reader) -> None:
+        self._websocket = websocket
+        self._stream = reader.stream
+        self._stream.websocket = websocket
+        self._closed = False
+        self._broken = False
+
+    async def send(self, value: bytes) -> None:
+        self._check()
+        if len(value) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {len(value)} bytes is too large to send")
+        try:
+            await self._websocket.send_message(value)
+        except Exception as error:
+            self._check()
+            raise trio.BrokenResourceError("the other side is gone") from error
+        except BaseException:
+            self._broken = True  # half a frame may be out
+            await trio.aclose_forcefully(self._stream)
+            raise
+
+    async def receive(self) -> bytes:
+        self._check()
+        try:
+            message = await self._websocket.get_message()
+        except ConnectionClosed as error:
+            self._check()
+            if error.reason is not None and error.reason.code in _GOOD_ORDER:
+                raise trio.EndOfChannel from None
+            raise trio.BrokenResourceError("the other side is gone") from error
+        if not isinstance(message, bytes):
+            self._broken = True
+            await trio.aclose_forcefully(self._stream)
+            raise trio.BrokenResourceError("the other side sent text")
+        return message
+
+    async def aclose(self) -> None:
+        polite = not self._closed and not self._broken
+        self._closed = True
+        if polite:
+            # The close frame goes out if there is room for it right now.  Nobody waits for it.
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.shield = True
+                nursery.start_soon(self._websocket.aclose)
+                for _ in range(_GOODBYE_TURNS):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                nursery.cancel_scope.cancel()
+        await trio.aclose_forcefully(self._stream)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self._broken:
+            raise trio.BrokenResourceError("a send was cancelled, or the other side sent text")

@@ -1,0 +1,345 @@
+"""A network in memory: connections without sockets, and faults at the call of a method.
+
+Nothing here draws a random number, starts a task of its own or looks at a real clock.  Under
+Trio's `MockClock` and its deterministic scheduler a run is therefore the same every time.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, NoReturn
+
+import trio
+from attrs import define
+
+from trioraft._limits import MAX_MESSAGE_BYTES
+from trioraft._transport.addresses import parse_address
+from trioraft.abc import Connection
+
+QUEUE_MESSAGES: Final = 64
+"""The most messages on their way in one direction of a connection; beyond that `send` waits."""
+
+DIAL_SECONDS: Final = 5.0
+"""How long `connect` waits for an answer that does not come."""
+
+Delay = float | Callable[[], float]
+"""Seconds that a message travels, or what gives them for each message anew."""
+
+Tap = Callable[[str, str, bytes], None]
+"""Gets source, destination and message whenever one is sent, whatever becomes of it."""
+
+Handler = Callable[[Connection], Awaitable[None]]
+
+
+@define
+class _Link:
+    """The way from one address to another, and what is wrong with it."""
+
+    delay: Delay = 0.0
+    is_cut: bool = False
+    is_held: bool = False
+
+    def draw(self) -> float:
+        return self.delay() if callable(self.delay) else self.delay
+
+
+class MemoryNetwork:
+    """The addresses that listen, the connections between them and the faults that are on.
+
+    Faults belong to a *link*, which has a direction: from `source` to `destination`, addresses
+    both.  They take effect at once and stay until they are healed.  A connection stays what TCP
+    is: messages arrive whole and in order; once one is lost, no later one arrives either.
+
+    Args:
+        tap: sees every message; may be set later, too.
+    """
+
+    def __init__(self, tap: Tap | None = None) -> None:
+        self.tap = tap
+        self._links: dict[tuple[str, str], _Link] = {}
+        self._isolated: set[str] = set()
+        self._listeners: dict[str, tuple[Handler, trio.Nursery]] = {}
+        self._dialled: list[tuple[_MemoryConnection, _MemoryConnection]] = []
+
+    def delay(self, source: str, destination: str, seconds: Delay) -> None:
+        """Let each message from now on travel so long; none overtakes another.
+
+        Opening a connection takes both ways once.
+        """
+        self._link(source, destination).delay = seconds
+
+    def cut(self, source: str, destination: str) -> None:
+        """Break the connections that `source` opened to `destination`, and refuse new ones.
+
+        Those that `destination` opened to `source` live on: cut both ways for a partition.
+        """
+        self._link(source, destination).is_cut = True
+        self._enforce_cuts()
+
+    def hold(self, source: str, destination: str) -> None:
+        """Lose in silence whatever `source` sends to `destination`, on all connections.
+
+        Neither end errs, and not even closing is noticed over there: connections are half-open,
+        and those that lost anything stay so after `heal`, until they are closed or cut.  Between
+        the two nobody can open a connection: that times out.
+        """
+        self._link(source, destination).is_held = True
+
+    def heal(self, source: str, destination: str) -> None:
+        """Undo `delay`, `cut` and `hold` on this link."""
+        link = self._link(source, destination)
+        link.delay, link.is_cut, link.is_held = 0.0, False, False
+
+    def isolate(self, address: str) -> None:
+        """Cut every link from and to `address`, to those who join later as well."""
+        self._isolated.add(address)
+        self._enforce_cuts()
+
+    def rejoin(self, address: str) -> None:
+        """Undo `isolate`."""
+        self._isolated.discard(address)
+
+    def heal_all(self) -> None:
+        """Undo every fault there is."""
+        self._isolated.clear()
+        for source, destination in self._links:
+            self.heal(source, destination)
+
+    def _link(self, source: str, destination: str) -> _Link:
+        return self._links.setdefault((source, destination), _Link())
+
+    def _is_cut(self, source: str, destination: str) -> bool:
+        apart = source != destination and not self._isolated.isdisjoint((source, destination))
+        return apart or self._link(source, destination).is_cut
+
+    def _enforce_cuts(self) -> None:
+        for near, _ in self._dialled:
+            if self._is_cut(near.source, near.destination):
+                near.outgoing.stop(trio.BrokenResourceError)
+                near.incoming.stop(trio.BrokenResourceError)
+
+    async def _dial(self, source: str, destination: str) -> _MemoryConnection:
+        """Open a connection, start its handler over there, and return the near end."""
+        there, back = self._link(source, destination), self._link(destination, source)
+        await trio.sleep(there.draw() + back.draw())
+        if there.is_held or back.is_held:
+            await trio.sleep(DIAL_SECONDS)
+            raise TimeoutError(f"{destination} did not answer within {DIAL_SECONDS} s")
+        if self._is_cut(source, destination) or destination not in self._listeners:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody answers at {destination}")
+        outgoing, incoming = _Pipe(there), _Pipe(back)
+        near = _MemoryConnection(self, source, destination, outgoing, incoming)
+        far = _MemoryConnection(self, destination, source, incoming, outgoing)
+        self._dialled = [ends for ends in self._dialled if not all(end.left for end in ends)]
+        self._dialled.append((near, far))
+        handler, nursery = self._listeners[destination]
+        nursery.start_soon(_handle, handler, far)
+        return near
+
+
+class MemoryTransport:
+    """A transport over a `MemoryNetwork`: no sockets, no threads, and time may be virtual.
+
+    Args:
+        network: shared by all who are to reach each other.
+        address: any `mem://name`; a `ws://host:port` will do too, and is but a name here.
+
+    Raises:
+        ValueError: the address can't be read.
+    """
+
+    def __init__(self, network: MemoryNetwork, address: str) -> None:
+        self._network = network
+        self._address = _checked(address)
+
+    @property
+    def address(self) -> str:
+        """Where this server listens; also the source of the connections that it opens."""
+        return self._address
+
+    def check_address(self, address: str) -> None:
+        """See `trioraft.abc.Transport.check_address`."""
+        _checked(address)
+
+    async def listen(
+        self, handler: Handler, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """See `trioraft.abc.Transport.listen`."""
+        await trio.lowlevel.checkpoint()
+        listeners = self._network._listeners
+        if self._address in listeners:
+            raise OSError(errno.EADDRINUSE, f"somebody listens at {self._address} already")
+        async with trio.open_nursery() as nursery:
+            listeners[self._address] = handler, nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                del listeners[self._address]
+        raise AssertionError("a nursery ended without a reason")  # pragma: no cover
+
+    def connect(self, address: str) -> AbstractAsyncContextManager[Connection]:
+        """See `trioraft.abc.Transport.connect`."""
+        return self._connect(address)
+
+    @asynccontextmanager
+    async def _connect(self, address: str) -> AsyncGenerator[Connection]:
+        connection = await self._network._dial(self._address, _checked(address))
+        try:
+            yield connection
+            await connection.aclose()
+        finally:
+            connection.leave(trio.BrokenResourceError)
+
+
+async def _handle(handler: Handler, connection: _MemoryConnection) -> None:
+    try:
+        await handler(connection)
+        await connection.aclose()
+    finally:
+        connection.leave(trio.BrokenResourceError)
+
+
+def _checked(address: str) -> str:
+    if address.startswith("mem://") and address != "mem://":
+        return address
+    return str(parse_address(address))
+
+
+_Ending = type[trio.EndOfChannel] | type[trio.BrokenResourceError]
+
+
+class _Pipe:
+    """One direction of a connection: what is on its way, each with the instant it arrives."""
+
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+        self._queue: deque[tuple[float, bytes | _Ending]] = deque()
+        self._last_arrival = -math.inf
+        self._changed = trio.lowlevel.ParkingLot()
+        self._is_lossy = False
+        self.ending: _Ending | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._queue) >= QUEUE_MESSAGES and not self.is_lossy
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether all that is put in from now on is lost: after one loss, order demands it."""
+        return self._is_lossy or self._link.is_held
+
+    def put(self, item: bytes | _Ending) -> None:
+        if self.is_lossy:
+            self._is_lossy = True
+        elif self.ending is None:
+            arrival = trio.current_time() + self._link.draw()
+            self._last_arrival = max(arrival, self._last_arrival)
+            self._queue.append((self._last_arrival, item))
+        self._changed.unpark_all()
+
+    def take(self) -> bytes | None:
+        """The first message if it is here.  Raises the ending as soon as that is."""
+        if self.ending is None and self._queue and self._queue[0][0] <= trio.current_time():
+            _, item = self._queue.popleft()
+            self._changed.unpark_all()
+            if isinstance(item, bytes):
+                return item
+            self.ending = item
+        if self.ending is not None:
+            raise self.ending
+        return None
+
+    def stop(self, ending: _Ending) -> None:
+        """End at once; what is on its way is lost."""
+        self.ending = self.ending or ending
+        self._queue.clear()
+        self._changed.unpark_all()
+
+    def lose_all(self) -> None:
+        """Let what is still put in vanish: its receiver is gone, and no word of that got out."""
+        self._is_lossy = True
+        self._queue.clear()
+        self._changed.unpark_all()
+
+    async def change(self) -> None:
+        """Wait until anything happens, or the first message arrives."""
+        with trio.move_on_at(self._queue[0][0] if self._queue else math.inf):
+            await self._changed.park()
+
+    async def room(self) -> None:
+        """Wait until a message may be put in, or nobody would get it."""
+        while self.is_full and self.ending is None:
+            await self._changed.park()
+
+
+class _MemoryConnection(trio.abc.Channel[bytes]):
+    """One end of a connection; what is `outgoing` here is `incoming` at the other."""
+
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        source: str,
+        destination: str,
+        outgoing: _Pipe,
+        incoming: _Pipe,
+    ) -> None:
+        self._network = network
+        self.source = source
+        self.destination = destination
+        self.outgoing = outgoing
+        self.incoming = incoming
+        self._closed = False
+        self.left = False
+
+    async def send(self, value: bytes) -> None:
+        self._check()
+        if len(value) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {len(value)} bytes is too large to send")
+        try:
+            await trio.lowlevel.checkpoint()
+            await self.outgoing.room()
+        except trio.Cancelled:
+            self.leave(trio.BrokenResourceError)  # as a socket would, with half a message out
+            raise
+        self._check()
+        if self.outgoing.ending is not None:
+            raise trio.BrokenResourceError("the other side is gone")
+        if self._network.tap is not None:
+            self._network.tap(self.source, self.destination, value)
+        self.outgoing.put(value)
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while True:
+            self._check()
+            message = self.incoming.take()
+            if message is not None:
+                return message
+            await self.incoming.change()
+
+    async def aclose(self) -> None:
+        self.leave(trio.EndOfChannel)
+        self._closed = True
+        await trio.lowlevel.checkpoint()
+
+    def leave(self, ending: _Ending) -> None:
+        """Tell the other side, behind what was sent, that this one is gone; only once."""
+        if self.left:
+            return
+        self.left = True
+        self.outgoing.put(ending)
+        if self.outgoing.is_lossy:
+            self.incoming.lose_all()
+        else:
+            self.incoming.stop(trio.BrokenResourceError)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self.left:
+            raise trio.BrokenResourceError("a send was cancelled")
