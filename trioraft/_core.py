@@ -318,6 +318,9 @@ class Core:
         if not self._joined:
             return
         now = self.clock.now()
+        if isinstance(message, AppendEntries) and message.entries.frames:
+            # Before anything has changed: a stranger's nonsense must not be half carried out.
+            stamped_time(parse_entry(message.entries.frames[-1]).payload)
         if isinstance(message, AppendEntries) and message.term >= self._node.term:
             silence = now - self._heard_at
             self._heard_at = now

@@ -9,8 +9,10 @@ disk under an old name is a stranger, and can't vote with amnesia.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
+from typing import Final
 
 import trio
 from attrs import evolve
@@ -21,6 +23,8 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
 from trioraft._wire.codec import PROTOCOL_VERSION, Genesis, Hello, Refusal, decode, encode
 from trioraft.abc import Connection
+
+_LOG: Final = logging.getLogger("trioraft.server")
 
 
 class Handshake:
@@ -91,6 +95,8 @@ class Handshake:
     async def cluster(self) -> Configuration:
         """The cluster's first configuration, once there is a cluster."""
         await self._try_to_form()  # a cluster of this server alone waits for nobody
+        if self.configuration is None:
+            _LOG.info("%s: no cluster yet; waits for %s", self._me.name, self._awaited())
         await self.formed.wait()
         assert self.configuration is not None
         return self.configuration
@@ -237,8 +243,16 @@ class Handshake:
 
     async def _note(self, hello: Hello) -> None:
         """An initial server is there, and as empty as this one."""
+        if hello.name not in self._heard:
+            self._heard[hello.name] = hello
+            _LOG.info("%s: met %s; waits for %s", self._me.name, hello.name, self._awaited())
         self._heard[hello.name] = hello
         await self._try_to_form()
+
+    def _awaited(self) -> str:
+        if not self._initial:
+            return "a cluster to take it in"
+        return ", ".join(self.missing) or f"{min(self._initial)} to write the genesis"
 
     async def _try_to_form(self) -> None:
         """Write the genesis, if all are there and this server's name sorts first."""

@@ -406,6 +406,8 @@ def _check_names(
     for other, address in [*initial.items(), *hints.items()]:
         if not isinstance(other, str) or not other:
             raise ValueError(f"a server's name must be a string that is not empty, not {other!r}")
+        if not isinstance(address, str):
+            raise ValueError(f"the address of {other} must be a string, not {address!r}")
         try:
             transport.check_address(address)
         except ValueError as error:

@@ -266,7 +266,8 @@ async def _open_reader(stream: trio.abc.Stream, deadline: float) -> AsyncGenerat
         if raised is None or isinstance(raised, trio.Cancelled):
             raise
     finally:
-        await trio.aclose_forcefully(stream)
+        with trio.CancelScope(shield=True):  # lest a Cancelled take the place of what was raised
+            await trio.aclose_forcefully(stream)
     if raised is not None:
         raise raised
 

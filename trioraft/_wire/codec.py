@@ -151,7 +151,9 @@ def _entries_to_wire(entries: Entries) -> list[Any]:
 
 def _entries_from_wire(value: Any, _: Any) -> Entries:
     match value:
-        case [int(first), bytes(data)] if type(first) is int and 0 < first < _MOST:
+        case [first, bytes(data)] if type(value) is list and type(first) is int:
+            if not 0 < first < _MOST:
+                raise ValueError(f"there is no entry {first}")
             if not data:
                 return Entries(first, first - 1)
             entries = entries_of(cut_frames(data))

@@ -24,6 +24,7 @@ MALFORMED = (
     OverflowError,
     RecursionError,
     cattrs.BaseValidationError,
+    cattrs.ForbiddenExtraKeysError,
 )
 """What unpacking and structuring raise on bytes that are not what they should be."""
 
