@@ -11,9 +11,7 @@ import trio
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_readme_prints_what_it_says(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_prints_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = README.read_text()
     names: dict[str, object] = {"__name__": "readme"}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
