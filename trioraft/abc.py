@@ -112,8 +112,10 @@ Connection = trio.abc.Channel[bytes]
 
 `send` and `receive` raise `trio.BrokenResourceError` when the other side is gone or broke the
 transport's rules, `trio.ClosedResourceError` after an own `aclose`; `receive` raises
-`trio.EndOfChannel` when the other side closed in good order.  A cancelled `send` leaves the
-connection unusable.  `aclose` never waits for the other side.
+`trio.EndOfChannel` when the other side closed in good order.  A message that is too large is a
+`ValueError`, and the connection lives on.  A cancelled `send` leaves the connection unusable.
+`aclose` never waits for the other side; leaving by an exception or a cancellation need not look like
+good order there.
 """
 
 
@@ -143,7 +145,7 @@ class Transport(Protocol):
 
         Calls `task_status.started()` once the address can be reached.  The connection is closed
         when its handler returns.  What a stranger sends never raises out of here; what `handler`
-        raises does.
+        raises does, perhaps in a group.
 
         Raises:
             OSError: the address can't be listened on.
@@ -152,6 +154,8 @@ class Transport(Protocol):
 
     def connect(self, address: str) -> AbstractAsyncContextManager[Connection]:
         """Open a connection; it is closed when the context is left.
+
+        What the body of the context raises comes out bare, in no group.
 
         Raises:
             OSError: nobody answers there.

@@ -207,13 +207,20 @@ async def _nobody_there_is_an_os_error(make: Make) -> None:
 
 
 async def _an_unreadable_address_is_a_value_error(make: Make) -> None:
-    """Connecting to what is no address raises ValueError."""
+    """Connecting to what is no address raises ValueError, and so does checking it."""
+    client = make("client")
 
     async def connect() -> None:
-        async with make("client").connect("no address at all"):
+        async with client.connect("no address at all"):
             raise AssertionError("connected to nonsense")
 
     await _expect(ValueError, connect)
+    client.check_address(client.address)
+    try:
+        client.check_address("no address at all")
+    except ValueError:
+        return
+    raise AssertionError("check_address took nonsense")
 
 
 async def _a_taken_address_is_an_os_error(make: Make) -> None:
