@@ -132,7 +132,10 @@ class Handshake:
     async def _dialled(self, connection: Connection, name: str, hello: Hello) -> ServerId | None:
         if hello.name != name:
             raise ProtocolError(f"expected {name}, reached {hello.name}")
-        self._judge(hello)
+        objection = self._objection(hello)
+        if objection is not None:
+            raise ProtocolError(objection)
+        self._remember(hello)
         if hello.cluster is not None:
             if self.configuration is None:
                 raise ProtocolError(f"{name} belongs to a cluster that does not name this server")
@@ -152,13 +155,13 @@ class Handshake:
             raise ProtocolError("no Hello in time")
         if not isinstance(hello, Hello):
             raise ProtocolError(f"expected a Hello, got {type(hello).__name__}")
-        try:
-            if hello.expected != self._me.name:
-                raise ProtocolError(f"this is {self._me.name}, not {hello.expected}")
-            self._judge(hello)
-        except ProtocolError as error:
-            await connection.send(encode(Refusal(str(error))))
-            raise
+        objection: str | None = f"this is {self._me.name}, not {hello.expected}"
+        if hello.expected == self._me.name:
+            objection = self._objection(hello)
+        if objection is not None:
+            await connection.send(encode(Refusal(objection)))
+            raise ProtocolError(objection)
+        self._remember(hello)
         if hello.cluster is None and self.configuration is not None:
             await connection.send(encode(Genesis(self.configuration)))
             return None
@@ -195,19 +198,12 @@ class Handshake:
 
     # -- judging -------------------------------------------------------------------------------
 
-    def _judge(self, hello: Hello) -> None:
-        """See whether this server and that one may talk.
-
-        Raises:
-            ProtocolError: they may not; it says which of cluster, name, incarnation or version.
-        """
-        reason = self._objection(hello)
-        if reason is not None:
-            raise ProtocolError(reason)
+    def _remember(self, hello: Hello) -> None:
         self._starts[hello.id] = (hello.starts, hello.nonce)
         self._commands[hello.id] = hello.commands
 
     def _objection(self, hello: Hello) -> str | None:
+        """Why this server and that one may not talk: cluster, name, incarnation or version."""
         mine, name = self.configuration, hello.name
         if hello.version != PROTOCOL_VERSION:
             return f"{name} speaks version {hello.version}, this server version {PROTOCOL_VERSION}"

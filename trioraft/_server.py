@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ class Server:
         self._began = True
         try:
             with bare_errors(), self._life:
-                await self._live(task_status)
+                await self._live(listening=lambda: task_status.started())
         finally:
             self._core.tickets.server_stopped(self._core.node.configuration.cluster)
             self._ended.set()
@@ -283,7 +283,7 @@ class Server:
 
     # -- life ----------------------------------------------------------------------------------
 
-    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _live(self, listening: Callable[[], None]) -> None:
         recovered = await self._storage.open()
         try:
             state = await self._wake_up(recovered)
@@ -293,7 +293,7 @@ class Server:
             async with trio.open_nursery() as services:
                 await services.start(self.transport.listen, peers.accept)
                 self._handshake.listens_at(self._own_address())
-                task_status.started()
+                listening()
                 services.start_soon(peers.run)
                 await self._core.run(await self._handshake.cluster())
         finally:

@@ -8,6 +8,7 @@ can only send or only receive is found out.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
@@ -106,8 +107,12 @@ class Peers:
             await trio.sleep_until(self._clock.deadline(self._clock.now() + wait))
 
     async def _talk_to(self, link: Link) -> bool:
-        with bare_errors():
+        # A packet into a black hole is answered by nobody: without a bound of its own, dialling
+        # would go on long after the network has healed.
+        given = self._clock.deadline(self._clock.now() + self._patience)
+        with bare_errors(), trio.CancelScope(deadline=given) as dialling:
             async with self._transport.connect(link.address) as connection:
+                dialling.deadline = math.inf
                 peer = await self._handshake.dial(connection, link.name)
                 if peer is None:
                     return True
@@ -116,6 +121,8 @@ class Peers:
                 _LOG.info("%s: linked to %s at %s", self._me, link.name, link.address)
                 self._link_up(peer)
                 await conversation.run(lambda message: self._take_reply(peer, message))
+        if dialling.cancelled_caught:
+            raise TimeoutError(f"no answer within {self._patience:.3g} s")
         raise AssertionError("a conversation ends by an error")
 
     def _lost(self, link: Link, error: BaseException) -> None:

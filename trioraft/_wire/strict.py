@@ -19,7 +19,7 @@ from trioraft._errors import ProtocolError
 MALFORMED = (
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
     AttributeError,
     OverflowError,
     RecursionError,
