@@ -147,6 +147,7 @@ class Server:
             ServerStopped: the server does not run; surely not done.
             Exception: what `apply` raised; the command is done, on every server alike.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()  # else it might be done all the same
         self._must_run()
         data, fresh = self._vocabulary.encode(command)
         self._must_lead()

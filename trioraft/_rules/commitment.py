@@ -34,7 +34,7 @@ def advance_commit(node: Node, role: Leading) -> tuple[Node, list[Effect]]:
     log matching (5.4.2).
     """
     replicated = node.agreed(node.disk.index, {p.peer: p.match_index for p in role.progress})
-    if replicated < role.first_index or replicated <= node.commit:
+    if replicated < role.first_index:
         return node, []
     return committing(node, int(replicated))
 

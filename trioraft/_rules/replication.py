@@ -153,7 +153,8 @@ def _success(node: Node) -> list[Effect]:
 def on_answer_due(node: Node, event: AnswerDue) -> Outcome:
     """The disk takes its time: say what is durable so far; the rest is still owed."""
     role = node.role
-    if not isinstance(role, Following) or not role.owes or role.leader is None:
+    assert isinstance(role, Following), "the tenure was checked"
+    if not role.owes:
         return node, []
     again = do.AnswerBy(event.now + node.settings.heartbeat_interval / 2)
     return node, [*_success(node), again]
@@ -163,7 +164,7 @@ def on_persisted_following(node: Node, event: Persisted) -> Outcome:
     """The disk has moved: answer what was owed."""
     role = node.role
     assert isinstance(role, Following)
-    if not role.owes or role.leader is None:
+    if not role.owes:
         return node, []
     answer = _success(node)
     if node.disk.index < role.verified:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import trio
 
 from trioraft._errors import StorageError, StorageLocked
+from trioraft._storage.following import check_follows
 from trioraft._wire.frames import Kind, identity, parse_entry
 from trioraft.abc import Batch, Recovered
 
@@ -29,16 +30,16 @@ class MemoryStorage:
         for index, term in map(identity, self._frames):
             if not terms or terms[-1][1] != term:
                 terms.append((index, term))
-        return Recovered(
-            self._state,
-            tuple(terms),
-            len(self._frames),
-            tuple(f for f in self._frames if parse_entry(f).kind is Kind.CONFIGURATION),
-        )
+        configurations = [
+            whole for whole in self._frames if parse_entry(whole).kind is Kind.CONFIGURATION
+        ]
+        return Recovered(self._state, tuple(terms), len(self._frames), tuple(configurations))
 
     async def write(self, batch: Batch) -> None:
         """Keep the batch; see `trioraft.abc.Storage`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._must_be_open()
+        check_follows(batch, len(self._frames))
         if batch.cut is not None:
             del self._frames[batch.cut :]
         self._frames += batch.entries
@@ -52,18 +53,18 @@ class MemoryStorage:
         self._must_be_open()
         found: list[bytes] = []
         size = 0
-        for frame in self._frames[max(first - 1, 0) :]:
-            size += len(frame)
+        for at in range(first - 1, len(self._frames)):
+            size += len(self._frames[at])
             if found and size > max_bytes:
                 break
-            found.append(frame)
+            found.append(self._frames[at])
         return found
 
     async def aclose(self) -> None:
         """Let the next `open` come."""
         self._is_open = False
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _must_be_open(self) -> None:
         if not self._is_open:
-            raise StorageError("this memory storage is not open")
+            raise StorageError("the storage is not open")

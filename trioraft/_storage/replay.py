@@ -97,7 +97,7 @@ def replay_taken(image: Image, path: str, data: bytes, header: layout.Header, ta
         StorageCorrupt: one of them is damaged or missing.
     """
     count, end = 0, layout.DATA
-    for start, end in layout.find_batches(data, header.salt, taken):  # noqa: B007
+    for start, end in layout.find_batches(data, header.salt, taken):
         image.replay(path, header.number, data, start, end)
         count += 1
     if count < taken:

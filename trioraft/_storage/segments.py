@@ -9,62 +9,44 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define
 
 from trioraft._errors import StorageCorrupt, StorageError
-from trioraft._storage.extents import Extents
+from trioraft._storage import layout
+from trioraft._storage.extents import Extent
 from trioraft._storage.files import Files, make_directory, read_all, refusal, write_all
-from trioraft._storage.layout import (
-    DATA,
-    NO_SALT,
-    RECORD_OVERHEAD,
-    Header,
-    find_batches,
-    has_later_batch,
-    mark_offset,
-    pack_batch,
-    pack_header,
-    pack_mark,
-    parse_header,
-    read_mark,
-    split_body,
-    unpack_record,
-)
-from trioraft._wire.frames import FrameError, Kind, cut_frames, identity, parse_entry
+from trioraft._storage.following import check_follows
+from trioraft._storage.layout import DATA, Header
+from trioraft._storage.replay import Image, fold, read_tail, replay_taken
+from trioraft._wire.frames import FrameError, cut_frames, identity
 from trioraft.abc import Batch, Recovered
 
 _SEGMENT: Final = re.compile(r"([0-9]{16})\.log")
-_LOCK: Final = "lock"
-_SPARE: Final = "spare"
-_MAKING: Final = "making"
-_FRESH_BYTES: Final = 1 << 20
-"""How much of a segment is filled with zeros when somebody waits for it."""
+_SPARE: Final = re.compile(r"[0-9a-f]{16}\.spare")
 _ZEROS: Final = bytes(1 << 20)
 
 
 @define
 class _Segment:
-    """A segment that can be read, and the last one written."""
+    """The segment that is written, and how far."""
 
+    header: Header
     path: str
     file: int
-    header: Header
-
-
-@frozen
-class _Tail:
-    """What the last segment holds beyond its mark: it may be in no more than a page cache."""
-
-    cut: int | None = None
-    entries: tuple[bytes, ...] = ()
+    size: int
+    batch: int
+    offset: int
+    """Where the next batch goes."""
 
 
 class SegmentLog:
-    """One directory.  `open` once, then `write` from one thread and `read` from another."""
+    """One directory.  `open` once, then `write` in one thread and `read` in another."""
 
     def __init__(
         self, directory: str, files: Files, draw_salt: Callable[[], bytes], segment_bytes: int
@@ -74,261 +56,195 @@ class SegmentLog:
         self._draw_salt = draw_salt
         self._segment_bytes = segment_bytes
         self._lock: int | None = None
-        self._segments: dict[int, _Segment] = {}
-        self._extents = Extents()
-        self._terms: list[tuple[int, int]] = []
-        self._configurations: list[bytes] = []
-        self._state: bytes | None = None
         self._current: _Segment | None = None
-        self._size = 0
-        self._offset = 0
-        self._batch = 0
-        self._has_spare = False
-        self._asked_for_spare = False
-        self._failure: str | None = None
+        self._spare: bytes | None = None
+        """The salt of the segment that is prepared."""
+        self._failure: BaseException | None = None
+        self._image = Image()
+        self._extents = self._image.extents
 
-    # -- opening -------------------------------------------------------------------------------
+    # Opening
 
     def open(self) -> Recovered:
         """Recover the log, and begin a segment of this start; only then is what was read durable.
 
         Raises:
-            StorageLocked, StorageCorrupt, StorageError: see `trioraft.abc.Storage`.
+            StorageLocked: somebody else has the directory open.
+            StorageCorrupt: what had been durable is damaged.
+            StorageError: the disk refuses a call, or a newer trioraft wrote the log.
         """
-        try:
+        with self._failing_for_good(self._directory):
             make_directory(self._files, self._directory)
-            self._lock = self._files.lock(self._path(_LOCK))
-            self._recover()
-        except OSError as error:
-            raise refusal(self._directory, error) from error
-        return Recovered(
-            self._state,
-            tuple(self._terms),
-            self._extents.last_index,
-            tuple(self._configurations),
-        )
-
-    def _recover(self) -> None:
-        numbers = []
-        for name in self._files.names(self._directory):
-            match = _SEGMENT.fullmatch(name)
-            if match is not None:
-                numbers.append(int(match[1]))
-            elif name in (_SPARE, _MAKING):
+            self._lock = self._files.lock(self._path("lock"))
+            names = self._files.names(self._directory)
+            self._files.sync_directory(self._directory)
+            for name in filter(_SPARE.fullmatch, names):
                 self._files.unlink(self._path(name))
-        headers = [self._open_segment(number) for number in numbers]
+            self._recover([int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match])
+        recovered = self._image.recovered()
+        self._image = Image(self._extents, self._image.state)  # the rest was for the asker alone
+        return recovered
+
+    def _recover(self, numbers: list[int]) -> None:
+        headers = [self._read_header(number) for number in numbers]
         self._check_chain(headers)
-        tail, taken = _Tail(), 0
-        for position, header in enumerate(headers):
-            following = headers[position + 1] if position + 1 < len(headers) else None
-            tail, taken = self._recover_segment(header, following)
-        if headers:
-            self._take_tail(self._segments[headers[-1].number], tail)
-        last = headers[-1] if headers else None
-        self._begin_segment(last, taken, Batch(self._state, tail.cut, tail.entries))
+        for header, successor in pairwise(headers):
+            path, data = self._read_segment(header.number)
+            replay_taken(self._image, path, data, header, successor.taken)
+        if not headers:
+            self._begin_segment(Header(layout.NO_SALT, 0), 0, Batch())
+            return
+        last = headers[-1]
+        path, data = self._read_segment(last.number)
+        mark = layout.read_mark(last.salt, data)
+        end = replay_taken(self._image, path, data, last, mark)
+        tail = fold(read_tail(path, data, last, mark, end), self._extents.last_index)
+        # What lies beyond the mark may be in no more than a page cache, so it is written anew.
+        first = self._begin_segment(last, mark, tail)
+        path = self._segment_path(last.number + 1)
+        self._image.replay(path, last.number + 1, first, 0, len(first), shift=DATA)
+        self._trim(last.number, end)
 
-    def _open_segment(self, number: int) -> Header:
-        path = self._path(f"{number:016}.log")
-        file = self._files.open(path)
-        self._segments[number] = segment = _Segment(path, file, Header(NO_SALT, number))
-        segment.header = parse_header(path, number, read_all(self._files, file, DATA, 0))
-        return segment.header
+    def _trim(self, number: int, end: int) -> None:
+        """Give back the rest of a segment: nobody will read or write there again."""
+        with self._opened(self._segment_path(number)) as file:
+            self._files.truncate(file, end)
 
-    def _check_chain(self, headers: Sequence[Header]) -> None:
-        """See that no segment is missing: each names the one before it."""
-        before = Header(NO_SALT, 0)
+    def _check_chain(self, headers: list[Header]) -> None:
+        """See that none is missing: each one says which one it carries on."""
+        before = Header(layout.NO_SALT, 0)
         for header in headers:
-            if header.number != before.number + 1 or header.predecessor != before.salt:
-                path = self._segments[header.number].path
-                raise StorageCorrupt(path, 0, "the segment before this one is missing")
+            if header.number != before.number + 1:
+                path = self._segment_path(before.number + 1)
+                raise StorageCorrupt(path, 0, "the segment is missing: a later one is there")
+            if header.predecessor != before.salt:
+                path = self._segment_path(header.number)
+                raise StorageCorrupt(path, 0, "the segment carries on another one than is there")
             before = header
 
-    def _recover_segment(self, header: Header, following: Header | None) -> tuple[_Tail, int]:
-        """Take over a segment's batches; the last segment's tail beyond its mark is returned."""
-        segment = self._segments[header.number]
-        data = read_all(self._files, segment.file, self._files.size(segment.file), 0)
-        durable = read_mark(header.salt, data) if following is None else following.taken
-        limit = None if following is None else following.taken
-        number, end = 0, DATA
-        tail = _Tail()
-        for start, stop in find_batches(data, header.salt, limit):
-            number, end = number + 1, stop
-            cut, state, entries = split_body(segment.path, data, start, stop)
-            if state is not None:
-                self._state = state
-            if number <= durable:
-                self._take(segment, data, cut, entries, stop)
-            else:
-                tail = self._add_to_tail(segment, tail, cut, data[entries:stop], entries)
-        if number < durable or (
-            following is None and has_later_batch(data, header.salt, end, number + 1)
-        ):
-            raise StorageCorrupt(segment.path, end, f"batch {number + 1} is damaged")
-        return tail, min(number, durable)
+    def _read_header(self, number: int) -> Header:
+        path = self._segment_path(number)
+        with self._opened(path) as file:
+            data = read_all(self._files, file, layout.HEADER_BYTES, 0)
+        return layout.parse_header(path, number, data)
 
-    def _take(self, segment: _Segment, data: bytes, cut: int | None, start: int, stop: int) -> None:
-        """Take the entries between two offsets over into the index."""
-        self._cut(segment, cut, start)
-        expected = self._extents.last_index + 1
-        newest = self._terms[-1][1] if self._terms else 0
-        count, offset = 0, start
-        while offset < stop:
-            if offset + RECORD_OVERHEAD > stop:
-                raise StorageCorrupt(segment.path, offset, "an entry is cut short")
-            length, _, index, term, kind = unpack_record(data, offset)
-            end = offset + RECORD_OVERHEAD + length
-            if index != expected + count or term < newest or end > stop:
-                raise StorageCorrupt(segment.path, offset, f"entry {index} does not follow")
-            if term != newest:
-                self._terms.append((index, term))
-                newest = term
-            if kind == Kind.CONFIGURATION:
-                self._configurations.append(data[offset:end])
-            count, offset = count + 1, end
-        if count:
-            self._extents.append(count, segment.header.number, start, stop)
+    def _read_segment(self, number: int) -> tuple[str, bytes]:
+        path = self._segment_path(number)
+        with self._opened(path) as file:
+            return path, read_all(self._files, file, self._files.size(file), 0)
 
-    def _cut(self, segment: _Segment, cut: int | None, offset: int) -> None:
-        if cut is None:
-            return
-        if cut > self._extents.last_index:
-            raise StorageCorrupt(segment.path, offset, f"a cut behind the log's end, at {cut}")
-        self._extents.cut(cut)
-        while self._terms and self._terms[-1][0] > cut:
-            self._terms.pop()
-        while self._configurations and identity(self._configurations[-1])[0] > cut:
-            self._configurations.pop()
-
-    def _add_to_tail(
-        self, segment: _Segment, tail: _Tail, cut: int | None, data: bytes, offset: int
-    ) -> _Tail:
-        try:
-            frames = cut_frames(data)
-        except FrameError as error:
-            raise StorageCorrupt(segment.path, offset + error.offset, error.reason) from error
-        entries = tail.entries
-        if cut is not None:
-            entries = tuple(frame for frame in entries if identity(frame)[0] <= cut)
-            if not entries:
-                tail = _Tail(cut if tail.cut is None else min(cut, tail.cut))
-        return _Tail(tail.cut, (*entries, *frames))
-
-    def _take_tail(self, segment: _Segment, tail: _Tail) -> None:
-        """See that the tail follows; where it lies is known once it is written again."""
-        self._cut(segment, tail.cut, 0)
-        expected = self._extents.last_index + 1
-        for frame in tail.entries:
-            index, term = identity(frame)
-            newest = self._terms[-1][1] if self._terms else 0
-            if index != expected or term < newest:
-                raise StorageCorrupt(segment.path, 0, f"entry {index} does not follow")
-            if term != newest:
-                self._terms.append((index, term))
-            if parse_entry(frame).kind is Kind.CONFIGURATION:
-                self._configurations.append(frame)
-            expected += 1
-
-    # -- writing -------------------------------------------------------------------------------
-
-    def wants_spare(self) -> bool:
-        """Whether the current segment is half full; says so once."""
-        if self._asked_for_spare or self._offset <= self._size // 2:
-            return False
-        self._asked_for_spare = True
-        return True
+    # Writing
 
     def write(self, batch: Batch) -> None:
         """Make a batch durable.
 
         Raises:
             StorageError: it failed, now or before; nothing is tried again.
+            ValueError: the batch does not follow what is there; nothing was written.
         """
-        if self._failure is not None:
-            raise StorageError(f"an earlier write had failed: {self._failure}")
-        segment = self._current
-        assert segment is not None, "open comes first"
-        try:
-            data = pack_batch(segment.header.salt, self._batch + 1, batch)
-            if self._offset + len(data) > self._size:
-                state = self._state if batch.state is None else batch.state
-                whole = Batch(state, batch.cut, batch.entries)
-                self._begin_segment(segment.header, self._batch, whole)
+        segment = self._usable()
+        check_follows(batch, self._extents.last_index)
+        data = layout.pack_batch(segment.header.salt, segment.batch + 1, batch)
+        with self._failing_for_good(segment.path):
+            if segment.offset + len(data) > segment.size:
+                self._begin_segment(segment.header, segment.batch, batch)
+                self._files.close(segment.file)
+                self._note(batch)
                 return
-            write_all(self._files, segment.file, data, self._offset)
+            write_all(self._files, segment.file, data, segment.offset)
             self._files.fdatasync(segment.file)
-            self._batch += 1
-            self._note(segment, batch, self._offset + len(data))
-            mark = pack_mark(segment.header.salt, self._batch)
-            write_all(self._files, segment.file, mark, mark_offset(self._batch))
-        except OSError as error:
-            self._failure = str(error)
-            raise refusal(segment.path, error) from error
-        except BaseException as error:
-            self._failure = repr(error)
-            raise
+            segment.batch += 1
+            segment.offset += len(data)
+            self._note(batch)
+            # The mark costs no sync of its own: the next batch's takes it along.
+            mark = layout.pack_mark(segment.header.salt, segment.batch)
+            write_all(self._files, segment.file, mark, layout.mark_offset(segment.batch))
 
-    def _begin_segment(self, before: Header | None, taken: int, batch: Batch) -> None:
-        """Write a segment's first batch, and give it its name once that is durable."""
-        number = 1 if before is None else before.number + 1
-        predecessor = NO_SALT if before is None else before.salt
-        header = Header(self._draw_salt(), number, predecessor, taken)
-        data = pack_batch(header.salt, 1, batch)
-        making = self._path(_SPARE)
-        if self._has_spare:
-            self._has_spare = False
-            file = self._files.open(making)
-        else:
-            making = self._path(_MAKING)
-            file = self._make(making, min(self._segment_bytes, _FRESH_BYTES))
-        path = self._path(f"{number:016}.log")
-        self._segments[number] = segment = _Segment(path, file, header)
-        write_all(self._files, file, pack_header(header), 0)
-        write_all(self._files, file, data, DATA)
-        self._files.fdatasync(file)
-        self._files.rename(making, path)
-        self._files.sync_directory(self._directory)
-        self._asked_for_spare = self._has_spare
-        self._current = segment
-        self._size = max(self._files.size(file), DATA + len(data))
-        self._batch = 1
-        self._note(segment, batch, DATA + len(data))
+    def _usable(self) -> _Segment:
+        if self._failure is not None:
+            raise StorageError(f"nothing is written after a failure: {self._failure}")
+        if self._current is None:
+            raise StorageError("the storage is not open")
+        return self._current
 
-    def _note(self, segment: _Segment, batch: Batch, stop: int) -> None:
-        """Index what has just become durable."""
-        self._offset = stop
-        if batch.state is not None:
-            self._state = batch.state
-        if batch.cut is not None:
-            self._extents.cut(batch.cut)
-        if batch.entries:
-            start = stop - sum(map(len, batch.entries))
-            self._extents.append_frames(batch.entries, segment.header.number, start, stop)
+    def _begin_segment(self, before: Header, taken: int, batch: Batch) -> bytearray:
+        """Go on in a new segment, and return its first batch: this one, and the state.
 
-    def prepare_spare(self) -> None:
-        """Fill the next segment with zeros: writing over them costs half of growing a file.
-
-        Without room for it the next segment is made when it is needed, and says so then.
+        The file is a spare until all of that is durable, and gets its name only then.  So whatever
+        has a segment's name has been whole.
         """
-        path = self._path(_SPARE)
-        with suppress(OSError):
-            file = self._make(path, self._segment_bytes)
-            try:
-                self._files.fdatasync(file)
-            finally:
-                self._files.close(file)
-            self._has_spare = True
-
-    def _make(self, path: str, size: int) -> int:
-        file = self._files.create(path)
+        state = self._image.state if batch.state is None else batch.state
+        salt = self._spare
+        if salt is None:
+            salt = self._make_spare()
+        else:
+            self._spare = None
+        header = Header(salt, before.number + 1, before.salt, taken)
+        first = layout.pack_batch(salt, 1, Batch(state, batch.cut, batch.entries))
+        end = DATA + len(first)
+        spare, path = self._spare_path(salt), self._segment_path(header.number)
+        file = self._files.open(spare)
         try:
-            for offset in range(0, size, len(_ZEROS)):
-                write_all(self._files, file, _ZEROS[: size - offset], offset)
+            head = layout.pack_header(header).ljust(DATA, b"\0")
+            write_all(self._files, file, head + first, 0)
+            self._files.fdatasync(file)
+            self._files.rename(spare, path)
+            self._files.sync_directory(self._directory)
         except BaseException:
             self._files.close(file)
             raise
-        return file
+        size = max(self._segment_bytes, end)
+        self._current = _Segment(header, path, file, size, 1, end)
+        return first
 
-    # -- reading -------------------------------------------------------------------------------
+    def _note(self, batch: Batch) -> None:
+        """Take into account the batch that has just become durable."""
+        segment = self._usable()
+        if batch.state is not None:
+            self._image.state = batch.state
+        if batch.cut is not None:
+            self._extents.cut(batch.cut)
+        if batch.entries:
+            start = segment.offset - sum(map(len, batch.entries))
+            number = segment.header.number
+            self._extents.append_frames(batch.entries, number, start, segment.offset)
+
+    # The next segment
+
+    @property
+    def wants_spare(self) -> bool:
+        """Whether the segment is half full and the next one not prepared."""
+        segment = self._current
+        if segment is None or self._spare is not None or self._failure is not None:
+            return False
+        return segment.offset > segment.size // 2
+
+    def prepare_spare(self) -> None:
+        """Fill the next segment with zeros: to write over them costs half of growing a file.
+
+        Any thread may do this beside `write`.
+
+        Raises:
+            StorageError: the disk refuses; then the log has failed for good.
+        """
+        if self.wants_spare:
+            with self._failing_for_good(self._directory):
+                self._spare = self._make_spare()
+
+    def _make_spare(self) -> bytes:
+        """Make a segment of zeros, and return the salt that it will have."""
+        salt = self._draw_salt()
+        file = self._files.create(self._spare_path(salt))
+        try:
+            for offset in range(0, self._segment_bytes, len(_ZEROS)):
+                zeros = _ZEROS[: self._segment_bytes - offset]
+                write_all(self._files, file, zeros, offset)
+            self._files.fdatasync(file)
+        finally:
+            self._files.close(file)
+        return salt
+
+    # Reading
 
     def read(self, first: int, max_bytes: int) -> list[bytes]:
         """The frames from index `first` on that fit in `max_bytes`, at least one if there is one.
@@ -339,41 +255,85 @@ class SegmentLog:
         """
         found: list[bytes] = []
         size = 0
-        for extent in self._extents.find(first, max_bytes):
-            segment = self._segments[extent.segment]
-            try:
-                data = read_all(self._files, segment.file, extent.stop - extent.start, extent.start)
-                frames = cut_frames(data)
-            except OSError as error:
-                raise refusal(segment.path, error) from error
-            except FrameError as error:
-                offset = extent.start + error.offset
-                raise StorageCorrupt(segment.path, offset, error.reason) from error
-            if not frames or identity(frames[0])[0] != extent.first:
-                raise StorageCorrupt(segment.path, extent.start, "another entry stands here")
-            for frame in frames[max(first - extent.first, 0) : extent.last - extent.first + 1]:
-                size += len(frame)
-                if found and size > max_bytes:
-                    return found
-                found.append(frame)
+        extents = self._extents.find(first, max_bytes)
+        for number, group in groupby(extents, key=attrgetter("segment")):
+            with self._opened(self._segment_path(number)) as file:
+                for extent in group:
+                    for whole in self._frames(file, extent)[max(first - extent.first, 0) :]:
+                        size += len(whole)
+                        if found and size > max_bytes:
+                            return found
+                        found.append(whole)
         return found
 
-    # -- closing -------------------------------------------------------------------------------
+    def _frames(self, file: int, extent: Extent) -> list[bytes]:
+        path = self._segment_path(extent.segment)
+        count = extent.last - extent.first + 1
+        data = read_all(self._files, file, extent.stop - extent.start, extent.start)
+        try:
+            frames = cut_frames(data)
+        except FrameError as error:
+            raise StorageCorrupt(path, extent.start + error.offset, error.reason) from None
+        if len(frames) < count or identity(frames[0])[0] != extent.first:
+            raise StorageCorrupt(path, extent.start, f"entry {extent.first} is not here any more")
+        return frames[:count]
+
+    # Closing
 
     def close(self) -> None:
-        """Sync the last mark, and let go of the files and, last of all, of the lock."""
-        try:
-            if self._current is not None and self._failure is None:
-                self._files.fdatasync(self._current.file)
-        except OSError as error:
-            self._failure = str(error)
-            raise refusal(self._current.path if self._current else "", error) from error
-        finally:
-            for segment in self._segments.values():
+        """Sync the last mark and let go of everything but the lock.
+
+        Raises:
+            StorageError: the mark could not be synced; what was written is durable all the same.
+        """
+        segment, self._current = self._current, None
+        if segment is None:
+            return
+        may_sync = self._failure is None
+        with self._failing_for_good(segment.path):
+            try:
+                if may_sync:
+                    self._files.fdatasync(segment.file)
+            finally:
                 self._files.close(segment.file)
-            self._segments.clear()
-            if self._lock is not None:
-                self._files.close(self._lock)
+
+    def unlock(self) -> None:
+        """Let another one open the directory."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with self._failing_for_good(self._directory):
+                self._files.close(lock)
+
+    # Files
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
+
+    def _segment_path(self, number: int) -> str:
+        return self._path(f"{number:016}.log")
+
+    def _spare_path(self, salt: bytes) -> str:
+        return self._path(f"{salt.hex()}.spare")
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        try:
+            file = self._files.open(path)
+            try:
+                yield file
+            finally:
+                self._files.close(file)
+        except OSError as error:
+            raise refusal(path, error) from error
+
+    @contextmanager
+    def _failing_for_good(self, path: str) -> Iterator[None]:
+        """Nobody knows what a failed call left behind, so nothing is written after one."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = refusal(path, error)
+            raise self._failure from error
+        except BaseException as error:
+            self._failure = error
+            raise

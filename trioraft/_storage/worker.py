@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-import outcome
 import trio
+from attrs import define
 
 T = TypeVar("T")
 
 
 class Hop(Protocol):
-    """How blocking work leaves the event loop; the simulation replaces it."""
+    """How work that blocks leaves the event loop, one piece at a time; the simulation has its own.
+
+    Work is done in the order in which it came.
+    """
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
-        """Call `work(*args)` elsewhere, one call at a time, and return what it returns.
+        """Call `work(*args)` elsewhere, and return what it returns or raise what it raises.
 
-        Not cancelled while it is under way: what the disk has begun it ends.
+        Never cancelled: what the disk has begun it ends.
         """
         ...
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Have `work`, which raises nothing, done some time; nobody waits for it."""
+    def post(self, work: Callable[[], None]) -> None:
+        """Call `work()` elsewhere while nobody waits for it; it must not raise."""
         ...
 
-    def stop(self) -> None:
-        """End, once everything begun is done."""
+    def stop(self, seconds: float) -> None:
+        """End when all is done that was asked for; block until then, but no longer than this."""
         ...
+
+
+@define
+class _Job:
+    """One call, and what became of it."""
+
+    work: Callable[[], Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def do(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+            self.error = error
 
 
 class Worker:
@@ -39,6 +58,7 @@ class Worker:
     """
 
     def __init__(self, name: str) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -46,25 +66,31 @@ class Worker:
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Call `work(*args)` in the thread; see `Hop`."""
         task = trio.lowlevel.current_task()
-        token = trio.lowlevel.current_trio_token()
+        job = _Job(lambda: work(*args))
 
-        def job() -> None:
-            result = outcome.capture(work, *args)
-            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+        def do() -> None:
+            job.do()
+            with suppress(trio.RunFinishedError):  # then nobody is left who would wait
+                self._token.run_sync_soon(trio.lowlevel.reschedule, task)
 
-        self._jobs.put(job)
-        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return result
+        self._jobs.put(do)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        if job.error is not None:
+            try:
+                raise job.error
+            finally:
+                del job  # no cycle of job, error and frame
+        return cast(T, job.result)
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Have `work` done some time; see `Hop`."""
+    def post(self, work: Callable[[], None]) -> None:
+        """Call `work()` in the thread some time; see `Hop`."""
         self._jobs.put(work)
 
-    def stop(self) -> None:
-        """End the thread, once everything begun is done."""
+    def stop(self, seconds: float) -> None:
+        """End the thread; see `Hop`."""
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+        while (do := self._jobs.get()) is not None:
+            do()

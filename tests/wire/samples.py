@@ -1,0 +1,125 @@
+"""One of each thing that has a form in bytes; `golden/` holds the bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from trioraft._rules.ids import ServerId
+from trioraft._rules.log import Entries
+from trioraft._rules.membership import Configuration, Member
+from trioraft._rules.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
+from trioraft._state import HardState
+from trioraft._wire.codec import (
+    Genesis,
+    Hello,
+    Ping,
+    Pong,
+    Refusal,
+    WireMessage,
+    encode,
+    entries_of,
+)
+from trioraft._wire.frames import Kind, frame
+
+GOLDEN: Final = Path(__file__).parent / "golden"
+
+CONFIGURATION: Final = Configuration(
+    "c1",
+    (
+        Member(ServerId("n1", "i1"), "ws://127.0.0.1:7001", ("put",)),
+        Member(ServerId("n2", "i2"), "ws://127.0.0.1:7002"),
+    ),
+)
+
+FRAMES: Final[dict[str, bytes]] = {
+    "frame_noop": frame(4, 2, Kind.NOOP, b""),
+    "frame_command": frame(5, 2, Kind.COMMAND, b"hello"),
+    "frame_configuration": frame(6, 3, Kind.CONFIGURATION, b"\x00\xff"),
+}
+
+MESSAGES: Final[dict[str, WireMessage]] = {
+    "vote": RequestVote(term=7, last_log_index=300, last_log_term=6),
+    "vote_reply": RequestVoteReply(term=7, vote_granted=True),
+    "pre_vote": PreVote(term=8, last_log_index=300, last_log_term=6),
+    "pre_vote_reply": PreVoteReply(term=7, asked_term=8, vote_granted=False),
+    "append": AppendEntries(
+        term=3,
+        number=9,
+        prev_log_index=3,
+        prev_log_term=1,
+        leader_commit=4,
+        entries=entries_of(list(FRAMES.values())),
+    ),
+    "append_heartbeat": AppendEntries(
+        term=3,
+        number=10,
+        prev_log_index=70000,
+        prev_log_term=3,
+        leader_commit=2**40,
+        entries=Entries(70001, 70000),
+    ),
+    "append_reply": AppendEntriesReply(
+        term=3,
+        number=9,
+        success=False,
+        match_index=2,
+        stickiness=0.15,
+        conflict_term=2,
+        conflict_index=1,
+    ),
+    "hello": Hello(
+        cluster="c1",
+        name="n1",
+        incarnation="i1",
+        starts=3,
+        nonce="x",
+        address="ws://127.0.0.1:7001",
+        version=1,
+        commands=("del", "put"),
+        initial=("n1", "n2"),
+        expected="n2",
+    ),
+    "hello_unformed": Hello(
+        cluster=None,
+        name="n1",
+        incarnation="i1",
+        starts=1,
+        nonce="x",
+        address="ws://127.0.0.1:7001",
+        version=1,
+        commands=(),
+    ),
+    "refusal": Refusal("two servers have the name n1"),
+    "genesis": Genesis(CONFIGURATION),
+    "ping": Ping(),
+    "pong": Pong(),
+}
+
+STATES: Final[dict[str, HardState]] = {
+    "state_fresh": HardState("n1", "i1"),
+    "state": HardState(
+        "n1",
+        "i1",
+        starts=4,
+        stickiness=0.15,
+        genesis=CONFIGURATION,
+        term=9,
+        voted_for=ServerId("n2", "i2"),
+    ),
+}
+
+
+def golden(name: str) -> bytes:
+    """The bytes that were checked in under this name."""
+    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
+
+
+ENCODED: Final[dict[str, bytes]] = {name: encode(message) for name, message in MESSAGES.items()}
