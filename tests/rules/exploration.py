@@ -1,0 +1,599 @@
+"""A whole cluster of rules, explored: every order of what can happen, up to a bound.
+
+A state of the world is what each server has in memory, on its disk and on the way to its disk,
+and the set of all messages that ever left.  A message in that set may be delivered at any time, any
+number of times or never, so orders, losses and duplicates need no moves of their own.  The set also
+holds what has come to pass and can't be undone: who led when and with which log, and what was
+committed.  Figure 3 of the paper is a relation between any two such facts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
+
+from attrs import evolve, frozen
+
+from tests.rules.worlds import EVERYBODY, cluster
+from trioraft._rules import effects as do
+from trioraft._rules.elections import become_candidate
+from trioraft._rules.events import (
+    AnswerDue,
+    AppendDue,
+    ElectionTimeout,
+    Event,
+    Fetched,
+    LinkUp,
+    Persisted,
+    Proposed,
+    QuorumTimeout,
+    Received,
+    SolicitDue,
+)
+from trioraft._rules.ids import ServerId
+from trioraft._rules.invariants import check
+from trioraft._rules.log import Log
+from trioraft._rules.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
+from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Settings
+from trioraft._rules.step import step
+
+
+class Violation(AssertionError):
+    """A safety property of the paper does not hold."""
+
+
+@frozen
+class Bounds:
+    """Where the exploration ends."""
+
+    servers: int = 3
+    term: int = 3
+    log: int = 3
+    requests: int = 3
+    """To each follower in one term."""
+    proposals: int = 1
+    restarts: int = 1
+    links: int = 0
+    """How often a stream may be made anew."""
+    clock: int = 0
+    """The last instant."""
+    election_timeout: float = 0.0
+    slow_disks: bool = True
+    """Else every write is durable at once."""
+    pre_votes: bool = True
+    """Else a campaign may begin at any time, as if everybody had said yes: pre-votes promise
+    nothing, so safety must not rest on them."""
+    fetches: bool = False
+    """Entries may have to be read from the disk."""
+
+
+@frozen
+class Saved:
+    """What a server finds on its disk after a crash."""
+
+    term: int
+    voted_for: ServerId | None
+    log: Log
+
+
+@frozen
+class Host:
+    """A server: its memory, its disk, and what waits between."""
+
+    node: Node
+    saved: Saved
+    queue: tuple[do.SaveTerm | do.WriteEntries | do.AppendOwn, ...] = ()
+    held: tuple[do.Send, ...] = ()
+    fetches: tuple[do.Fetch, ...] = ()
+
+
+@frozen
+class Letter:
+    """A message that left."""
+
+    sender: ServerId
+    to: ServerId
+    message: Message
+
+
+@frozen
+class Led:
+    """A server came to lead, with this log."""
+
+    term: int
+    server: ServerId
+    log: Log
+
+
+@frozen
+class Committed:
+    """A server came to know, in this term, that this part of its log is committed."""
+
+    term: int
+    log: Log
+
+
+Token = Letter | Led | Committed
+Move = tuple[str, int, object]
+"""What happens, to which server, and with what."""
+
+
+@frozen
+class World:
+    """One state; servers and tokens by their numbers."""
+
+    hosts: tuple[int, ...]
+    tokens: int
+    """A bit for each."""
+    now: int = 0
+    proposals: int = 0
+    restarts: int = 0
+    links: int = 0
+
+
+def written(saved: Saved, write: do.SaveTerm | do.WriteEntries | do.AppendOwn) -> Saved:
+    """The disk after one more write."""
+    match write:
+        case do.SaveTerm(term=term, voted_for=voted_for):
+            return evolve(saved, term=term, voted_for=voted_for)
+        case do.WriteEntries(entries=entries):
+            assert entries.first <= saved.log.last_index + 1, "a gap on disk"
+            assert write.cuts == (entries.first <= saved.log.last_index), "a cut must be named"
+            return evolve(saved, log=saved.log.cut(entries.first - 1).extended(entries))
+        case do.AppendOwn(first=first, term=term, count=count):
+            assert first == saved.log.last_index + 1, "a leader only appends"
+            last = first + count - 1
+            own = Log(((first, term),), last).between(first, last)
+            return evolve(saved, log=saved.log.extended(own))
+
+
+def prefix(longer: Log, shorter: Log) -> bool:
+    """Whether one log begins with the other."""
+    return longer.last_index >= shorter.last_index and longer.cut(shorter.last_index) == shorter
+
+
+class Exploration:
+    """Moves between worlds, each checked.
+
+    What one server does depends on itself and on the event alone, so each such step is run once and
+    remembered.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.configuration = cluster(bounds.servers)
+        self.settings = Settings(
+            heartbeat_interval=0.0,
+            election_timeout=bounds.election_timeout,
+            append_window=2,
+        )
+        self.servers = EVERYBODY[: bounds.servers]
+        self.hosts: list[Host] = []
+        self.tokens: list[Token] = []
+        self.steps = 0
+        self._host_numbers: dict[Host, int] = {}
+        self._token_numbers: dict[Token, int] = {}
+        self._inboxes = [0] * bounds.servers
+        self._facts = 0
+        self._done: dict[tuple[int, Move, int], tuple[int, tuple[int, ...]] | None] = {}
+        self._moves: dict[int, tuple[Move, ...]] = {}
+        self._matching: set[tuple[int, int]] = set()
+        self._agreeing: set[tuple[int, int]] = set()
+
+    # -- worlds --------------------------------------------------------------------------------
+
+    def start(self, *logs: tuple[int, ...], term: int | None = None) -> World:
+        """All servers after a restart, with these logs, and the greatest term among them."""
+        term = max((log[-1] for log in logs if log), default=0) if term is None else term
+        hosts = []
+        for index, me in enumerate(self.servers):
+            log = Log()
+            for entry_term in logs[index] if logs else ():
+                first = log.last_index + 1
+                log = log.extended(Log(((first, entry_term),), first).between(first, first))
+            hosts.append(self._host(self._boot(me, Saved(term, None, log))))
+        return World(tuple(hosts), 0)
+
+    def _boot(self, me: ServerId, saved: Saved) -> Host:
+        node = Node(
+            me,
+            self.settings,
+            self.configuration,
+            term=saved.term,
+            voted_for=saved.voted_for,
+            log=saved.log,
+            disk=Disk(index=saved.log.last_index),
+        )
+        return Host(node, saved)
+
+    def _host(self, host: Host) -> int:
+        number = self._host_numbers.setdefault(host, len(self.hosts))
+        if number == len(self.hosts):
+            self.hosts.append(host)
+        return number
+
+    def _token(self, token: Token) -> int:
+        number = self._token_numbers.setdefault(token, len(self.tokens))
+        if number == len(self.tokens):
+            self.tokens.append(token)
+            if isinstance(token, Letter):
+                self._inboxes[self.servers.index(token.to)] |= 1 << number
+            else:
+                self._facts |= 1 << number
+        return number
+
+    def host(self, world: World, index: int) -> Host:
+        return self.hosts[world.hosts[index]]
+
+    # -- moves ---------------------------------------------------------------------------------
+
+    def moves(self, world: World) -> Iterator[Move]:
+        """All that can happen next."""
+        bounds = self.bounds
+        for index in range(bounds.servers):
+            number = world.hosts[index]
+            if number not in self._moves:
+                self._moves[number] = tuple(self._moves_of(index, self.hosts[number]))
+            for move in self._moves[number]:
+                match move[0]:
+                    case "propose" if world.proposals == bounds.proposals:
+                        continue
+                    case "restart" if world.restarts == bounds.restarts:
+                        continue
+                    case "link" if world.links == bounds.links:
+                        continue
+                yield move
+            letters = world.tokens & self._inboxes[index]
+            while letters:
+                lowest = letters & -letters
+                letters ^= lowest
+                yield "deliver", index, lowest.bit_length() - 1
+        if world.now < bounds.clock:
+            yield "tick", 0, None
+
+    def _moves_of(self, index: int, host: Host) -> Iterator[Move]:
+        node = host.node
+        for count in {1, len(host.queue)} if host.queue else ():
+            yield "disk", index, count
+        for count in range(len(host.queue) + 1):
+            yield "restart", index, count
+        match node.role:
+            case Leading(progress=progress):
+                yield "quorum", index, None
+                yield "propose", index, None
+                for one in progress:
+                    yield "link", index, one.peer
+                    if one.number < self.bounds.requests:
+                        for reach in sorted({one.next_index, node.log.last_index}):
+                            yield "append", index, (one.peer, reach)
+                        if self.bounds.fetches:
+                            yield "append", index, (one.peer, None)
+                for fetch in host.fetches:
+                    yield "fetched", index, fetch
+            case Following(owes=True):
+                yield "answer", index, None
+        if not isinstance(node.role, Leading) and node.term < self.bounds.term:
+            yield ("timeout" if self.bounds.pre_votes else "campaign"), index, None
+
+    def go(self, world: World, move: Move) -> World | None:
+        """The world after a move; None beyond the bounds.
+
+        Raises:
+            Violation: the rules broke a property of figure 3.
+            InternalError: or one of their own invariants.
+        """
+        what, index, _ = move
+        self.steps += 1
+        if what == "tick":
+            return evolve(world, now=world.now + 1)
+        before = world.hosts[index]
+        key = before, move, world.now
+        if key not in self._done:
+            self._done[key] = self._act(before, move, world.now)
+        done = self._done[key]
+        if done is None:
+            return None
+        after, tokens = done
+        if after == before and all(world.tokens >> token & 1 for token in tokens):
+            return world
+        hosts = (*world.hosts[:index], after, *world.hosts[index + 1 :])
+        bits = world.tokens
+        for token in tokens:
+            if not bits >> token & 1:
+                bits |= 1 << token
+                if self._facts >> token & 1:
+                    self._check_fact(token, bits, hosts)
+        self._check_logs(index, hosts)
+        return World(
+            hosts,
+            bits,
+            world.now,
+            world.proposals + (what == "propose"),
+            world.restarts + (what == "restart"),
+            world.links + (what == "link"),
+        )
+
+    # -- one server ----------------------------------------------------------------------------
+
+    def _act(self, number: int, move: Move, now: int) -> tuple[int, tuple[int, ...]] | None:
+        what, index, detail = move
+        host, me = self.hosts[number], self.servers[index]
+        tokens: list[Token] = []
+        if what == "restart":
+            # The disk may have done more than it came to tell: the crash is between.
+            assert isinstance(detail, int)
+            saved = host.saved
+            for write in host.queue[:detail]:
+                saved = written(saved, write)
+            host = self._boot(me, saved)
+        elif what == "disk":
+            assert isinstance(detail, int)
+            host = self._sync(host, detail, now, tokens)
+        elif what == "campaign":
+            node, effects = become_candidate(host.node, now)
+            host = self._carry_out(host, node, effects, tokens)
+        else:
+            if what == "fetched":
+                host = evolve(host, fetches=tuple(f for f in host.fetches if f != detail))
+            host = self._take(host, self._event(host.node, what, detail, now), tokens)
+        host = self._run_on(host, now, tokens)
+        node = host.node
+        if (
+            node.term > self.bounds.term
+            or node.log.last_index > self.bounds.log
+            or len(host.queue) > 3
+        ):
+            return None
+        return self._host(host), tuple(self._token(token) for token in tokens)
+
+    def _run_on(self, host: Host, now: int, tokens: list[Token]) -> Host:
+        """What may just as well happen at once: fast disks, and asking for votes.
+
+        A message is delivered whenever it may be, so it is no loss to send it early.
+        """
+        while host.queue and not self.bounds.slow_disks:
+            host = self._sync(host, len(host.queue), now, tokens)
+        node = host.node
+        if isinstance(node.role, Campaigning):
+            for peer in node.peers:
+                host = self._take(host, SolicitDue(now, node.tenure, peer), tokens)
+        return host
+
+    def _event(self, node: Node, what: str, detail: object, now: int) -> Event:
+        match what, detail:
+            case "deliver", int(token):
+                letter = self.tokens[token]
+                assert isinstance(letter, Letter)
+                return Received(now, letter.sender, letter.message)
+            case "timeout", _:
+                return ElectionTimeout(now, node.tenure)
+            case "quorum", _:
+                return QuorumTimeout(now, node.tenure)
+            case "answer", _:
+                return AnswerDue(now, node.tenure)
+            case "propose", _:
+                return Proposed(now, 1)
+            case "append", (ServerId() as peer, reach):
+                return AppendDue(now, node.tenure, peer, reach)
+            case "link", ServerId() as peer:
+                return LinkUp(now, peer)
+            case "fetched", do.Fetch(tenure=tenure, peer=peer, first=first):
+                last = max(node.log.last_index, first)
+                return Fetched(now, tenure, peer, node.log.between(first, last))
+        raise AssertionError((what, detail))
+
+    def _sync(self, host: Host, count: int, now: int, tokens: list[Token]) -> Host:
+        """The disk has done `count` more writes, and says so; what waited for them leaves."""
+        saved = host.saved
+        for write in host.queue[:count]:
+            saved = written(saved, write)
+        done = host.queue[count - 1].write
+        free = [send for send in host.held if send.after <= done]
+        host = evolve(
+            host,
+            saved=saved,
+            queue=host.queue[count:],
+            held=tuple(send for send in host.held if send.after > done),
+        )
+        for send in free:
+            self._leave(host, send, tokens)
+        return self._take(host, Persisted(now, done), tokens)
+
+    def _take(self, host: Host, event: Event, tokens: list[Token]) -> Host:
+        node, effects = step(host.node, event)
+        return self._carry_out(host, node, effects, tokens)
+
+    def _carry_out(
+        self, host: Host, node: Node, effects: list[do.Effect], tokens: list[Token]
+    ) -> Host:
+        before = host.node
+        check(before, node)
+        host = evolve(host, node=node)
+        for effect in effects:
+            match effect:
+                case do.SaveTerm() | do.WriteEntries() | do.AppendOwn():
+                    host = evolve(host, queue=(*host.queue, effect))
+                case do.Send(message=message, after=after):
+                    self._check_said(host, message)
+                    if host.queue and host.queue[0].write <= after:
+                        host = evolve(host, held=(*host.held, effect))
+                    else:
+                        self._leave(host, effect, tokens)
+                case do.Fetch():
+                    host = evolve(host, fetches=(*host.fetches, effect))
+                case do.Commit(index=index):
+                    self._check(
+                        prefix(host.saved.log, node.log.cut(index)) and index <= node.commit,
+                        f"{node.me} applies what is not durable there, or not committed",
+                    )
+        if isinstance(node.role, Leading) and not isinstance(before.role, Leading):
+            tokens.append(Led(node.term, node.me, node.log))
+        if node.commit > before.commit:
+            tokens.append(Committed(node.term, node.log.cut(node.commit)))
+        numbers = [write.write for write in host.queue]
+        self._check(
+            all(b == a + 1 for a, b in pairwise(numbers))
+            and (not numbers or numbers[-1] == node.disk.asked),
+            "writes are numbered one by one",
+        )
+        return host
+
+    # -- what must hold ------------------------------------------------------------------------
+
+    @staticmethod
+    def _check(holds: bool, what: str) -> None:
+        if not holds:
+            raise Violation(what)
+
+    def _check_said(self, host: Host, message: Message) -> None:
+        """An acknowledgement is of what is on this very disk."""
+        if isinstance(message, AppendEntriesReply) and message.success:
+            said = host.node.log.cut(message.match_index)
+            self._check(
+                said.last_index == message.match_index and prefix(host.saved.log, said),
+                f"{host.node.me} acknowledges what is not durable: {message}",
+            )
+
+    def _leave(self, host: Host, send: do.Send, tokens: list[Token]) -> None:
+        """A promise leaves only once it is kept even after a crash."""
+        saved, message = host.saved, send.message
+        me, holds = host.node.me, True
+        match message:
+            case RequestVote(term=term):
+                holds = saved.term > term or (saved.term, saved.voted_for) == (term, me)
+            case RequestVoteReply(term=term, vote_granted=True):
+                holds = saved.term > term or (saved.term, saved.voted_for) == (term, send.to)
+            case RequestVoteReply(term=term) | PreVoteReply(term=term):
+                holds = saved.term >= term
+            case AppendEntriesReply(term=term) | AppendEntries(term=term):
+                holds = saved.term >= term
+            case PreVote():
+                pass
+        self._check(holds, f"{me} promised before it was durable: {message}")
+        tokens.append(Letter(me, send.to, message))
+
+    def _check_fact(self, new: int, bits: int, hosts: tuple[int, ...]) -> None:
+        facts = bits & self._facts
+        while facts:
+            lowest = facts & -facts
+            facts ^= lowest
+            other = lowest.bit_length() - 1
+            if (new, other) not in self._agreeing:
+                self._check_two(self.tokens[new], self.tokens[other])
+                self._check_two(self.tokens[other], self.tokens[new])
+                self._agreeing |= {(new, other), (other, new)}
+        fact = self.tokens[new]
+        if isinstance(fact, Committed):
+            having = sum(prefix(self.hosts[number].saved.log, fact.log) for number in hosts)
+            self._check(having > len(hosts) // 2, f"no majority has on disk what is {fact}")
+
+    def _check_two(self, one: Token, other: Token) -> None:
+        """Figure 3, but for log matching, which is about logs."""
+        match one, other:
+            case Led(), Led():
+                self._check(
+                    one.term != other.term or one == other, f"election safety: {one}, {other}"
+                )
+            case Committed(), Led():
+                self._check(
+                    other.term <= one.term or prefix(other.log, one.log),
+                    f"leader completeness: {one}, {other}",
+                )
+            case Committed(), Committed():
+                end = min(one.log.last_index, other.log.last_index)
+                self._check(
+                    one.log.cut(end) == other.log.cut(end),
+                    f"state machine safety: {one}, {other}",
+                )
+
+    def _check_logs(self, index: int, hosts: tuple[int, ...]) -> None:
+        """Log matching: two logs with one entry in common are one up to there."""
+        for number in hosts:
+            pair = hosts[index], number
+            if pair in self._matching:
+                continue
+            one, other = (self.hosts[host].node.log for host in pair)
+            for last in range(min(one.last_index, other.last_index), 0, -1):
+                if one.term_at(last) == other.term_at(last):
+                    self._check(one.cut(last) == other.cut(last), f"log matching: {one}, {other}")
+                    break
+            self._matching.add(pair)
+
+    # -- searches ------------------------------------------------------------------------------
+
+    def breadth_first(self, start: World, most: int) -> int:
+        """Visit up to `most` worlds, the nearest first; returns how many there were."""
+        origin: dict[World, tuple[World, Move] | None] = {start: None}
+        waiting = deque([start])
+        while waiting:
+            world = waiting.popleft()
+            for move in self.moves(world):
+                try:
+                    after = self.go(world, move)
+                except Exception as error:
+                    path = [self._say(move)]
+                    while (step_back := origin[world]) is not None:
+                        world, move = step_back
+                        path.append(self._say(move))
+                    error.add_note("\n".join(["after:", *reversed(path)]))
+                    raise
+                if after is not None and after not in origin:
+                    if len(origin) == most:
+                        return most
+                    origin[after] = world, move
+                    waiting.append(after)
+        return len(origin)
+
+    def walk(self, start: World, seed: int, length: int) -> World:
+        """One long way through the worlds, by chance; fresh messages more often than old ones."""
+        chance = random.Random(seed)
+        world, path, been = start, list[Move](), set[Move]()
+        for _ in range(length):
+            kinds: dict[tuple[str, int], list[Move]] = {}
+            for move in self.moves(world):
+                kinds.setdefault(move[:2], []).append(move)
+            weights = [_WEIGHTS[what] for what, _ in kinds]
+            (choices,) = chance.choices(list(kinds.values()), weights)
+            if choices[0][0] == "deliver" and chance.random() < 0.9:
+                choices = [move for move in choices if move not in been] or choices
+            move = chance.choice(choices)
+            path.append(move)
+            been.add(move)
+            try:
+                world = self.go(world, move) or world
+            except Exception as error:
+                error.add_note("\n".join([f"seed {seed}, after:", *map(self._say, path)]))
+                raise
+        return world
+
+    def _say(self, move: Move) -> str:
+        what, index, detail = move
+        if what == "deliver" and isinstance(detail, int):
+            detail = self.tokens[detail]
+        return f"  {self.servers[index]}: {what} {detail}"
+
+
+_WEIGHTS = {
+    "deliver": 30,
+    "disk": 20,
+    "append": 12,
+    "propose": 2,
+    "fetched": 8,
+    "timeout": 1,
+    "campaign": 1,
+    "answer": 1,
+    "quorum": 0.2,
+    "restart": 0.3,
+    "link": 0.5,
+    "tick": 2,
+}

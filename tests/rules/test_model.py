@@ -1,0 +1,396 @@
+"""The rules explored by the hundred thousand worlds, and proof that the search would find a bug.
+
+Each search says in its test how many worlds it visits; where the bound is a number of worlds the
+search is the nearest part of a much larger space, where it is not the space is exhausted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from tests.rules.exploration import (
+    Bounds,
+    Committed,
+    Exploration,
+    Led,
+    Letter,
+    Violation,
+    World,
+    prefix,
+)
+from tests.rules.worlds import terms_of
+from trioraft._errors import InternalError
+from trioraft._rules import commitment, elections, replication
+from trioraft._rules import effects as do
+from trioraft._rules.log import Log
+from trioraft._rules.membership import Configuration
+from trioraft._rules.node import Disk, Leading, Node
+
+WIDE = Bounds(
+    term=40, log=40, requests=200, proposals=12, restarts=8, links=6, fetches=True, servers=3
+)
+
+
+def leaders(exploration: Exploration) -> int:
+    return sum(isinstance(token, Led) for token in exploration.tokens)
+
+
+def most_committed(exploration: Exploration) -> int:
+    return max(
+        (token.log.last_index for token in exploration.tokens if isinstance(token, Committed)),
+        default=0,
+    )
+
+
+# -- everything near the start -----------------------------------------------------------------
+
+
+def test_two_servers_in_their_first_term() -> None:
+    """One election, commands, a crash at any moment, disks as late as they like."""
+    exploration = Exploration(Bounds(servers=2, term=1, log=2, requests=1))
+    start = exploration.start()
+    assert exploration.breadth_first(start, most=80_000) == 80_000
+    assert leaders(exploration) == 2
+    assert most_committed(exploration) >= 1
+
+
+def test_two_servers_with_fast_disks_in_two_terms() -> None:
+    """All that there is within the bounds: 51,077 worlds without a crash, 18,169 with one."""
+    for requests, restarts in ((2, 0), (1, 1)):
+        bounds = Bounds(
+            servers=2,
+            term=2,
+            log=2,
+            requests=requests,
+            restarts=restarts,
+            slow_disks=False,
+            pre_votes=False,
+        )
+        exploration = Exploration(bounds)
+        worlds = exploration.breadth_first(exploration.start(), most=100_000)
+        assert worlds < 100_000, "exhausted"
+        assert most_committed(exploration) == 2
+
+
+def test_three_servers_around_an_election() -> None:
+    """Pre-votes, votes and their writes, crashes between a write and its report."""
+    exploration = Exploration(Bounds(term=2, log=2, requests=2))
+    assert exploration.breadth_first(exploration.start(), most=60_000) == 60_000
+    assert leaders(exploration) > 0
+
+
+def test_three_servers_with_fast_disks() -> None:
+    bounds = Bounds(term=3, log=3, restarts=0, slow_disks=False, pre_votes=False)
+    exploration = Exploration(bounds)
+    assert exploration.breadth_first(exploration.start(), most=80_000) == 80_000
+    assert most_committed(exploration) >= 2
+
+
+def test_three_servers_whose_logs_differ() -> None:
+    """From the state in the middle of figure 8, shrunk to three servers."""
+    bounds = Bounds(term=5, log=4, restarts=0, proposals=0, slow_disks=False, pre_votes=False)
+    exploration = Exploration(bounds)
+    start = exploration.start((1, 2), (1,), (1, 3))
+    assert exploration.breadth_first(start, most=80_000) == 80_000
+    assert most_committed(exploration) >= 3
+
+
+def test_three_servers_that_stand_by_their_leader() -> None:
+    """With stickiness, and a clock that moves."""
+    bounds = Bounds(term=2, log=2, requests=2, clock=2, election_timeout=1.0)
+    exploration = Exploration(bounds)
+    assert exploration.breadth_first(exploration.start(), most=60_000) == 60_000
+    assert leaders(exploration) > 0
+
+
+# -- far from the start ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        WIDE,
+        evolve(WIDE, pre_votes=False, slow_disks=False),
+        evolve(WIDE, servers=5, pre_votes=False),
+        evolve(WIDE, clock=60, election_timeout=2.0),
+    ],
+    ids=["three", "three-fast", "five", "sticky"],
+)
+def test_long_walks(bounds: Bounds) -> None:
+    """Chance reaches what breadth does not: many terms, long logs, several crashes."""
+    exploration = Exploration(bounds)
+    start = exploration.start()
+    for seed in range(40):
+        exploration.walk(start, seed, length=300)
+    assert leaders(exploration) > 10
+    assert most_committed(exploration) >= 2
+
+
+# -- figure 8 ----------------------------------------------------------------------------------
+
+
+def deliver_all(exploration: Exploration, world: World, *group: int) -> World:
+    """Deliver every message between the servers of the group until nothing changes."""
+    names = {exploration.servers[index] for index in group}
+    before = None
+    while world != before:
+        before = world
+        for what, index, token in list(exploration.moves(world)):
+            letter = exploration.tokens[token] if what == "deliver" else None
+            if isinstance(letter, Letter) and index in group and letter.sender in names:
+                world = exploration.go(world, (what, index, token)) or world
+    return world
+
+
+def elect(exploration: Exploration, world: World, who: int, *voters: int) -> World:
+    """The server campaigns, each time in a higher term, until it leads with these votes."""
+    for _ in range(3):
+        world = exploration.go(world, ("campaign", who, None)) or world
+        world = deliver_all(exploration, world, who, *voters)
+        if isinstance(exploration.host(world, who).node.role, Leading):
+            return world
+    raise AssertionError("not elected")
+
+
+def replicate(exploration: Exploration, world: World, who: int, to: int, last: int) -> World:
+    """The leader brings one follower's log to `last`."""
+    peer = exploration.servers[to]
+    goal = exploration.host(world, who).node.log.cut(last)
+    for _ in range(4):
+        world = exploration.go(world, ("append", who, (peer, last))) or world
+        world = deliver_all(exploration, world, who, to)
+        if prefix(exploration.host(world, to).node.log, goal):
+            return world
+    raise AssertionError("not replicated")
+
+
+@pytest.mark.parametrize("own_entry_reaches_a_majority", [False, True])
+def test_c1_figure_8(own_entry_reaches_a_majority: bool) -> None:
+    """An entry of an old term on a majority is not committed, and may yet be overwritten (5.4.2).
+
+    Once an entry of the leader's own term is on a majority, all before it is committed with it, and
+    who lacks it is not elected.
+    """
+    bounds = Bounds(
+        servers=5, term=9, log=9, requests=9, restarts=9, slow_disks=False, pre_votes=False
+    )
+    exploration = Exploration(bounds)
+
+    def terms(world: World, index: int) -> list[int]:
+        return terms_of(exploration.host(world, index).node.log)
+
+    world = exploration.start((1,), (1,), (1,), (1,), (1,))
+    # (a) S1 leads in term 2 and brings its entry to S2 only.
+    world = replicate(exploration, elect(exploration, world, 0, 1, 2), 0, 1, last=2)
+    assert [terms(world, index) for index in range(5)] == [[1, 2], [1, 2], [1], [1], [1]]
+    # (b) S1 crashes; S5 leads in term 3 and has another entry there.
+    world = exploration.go(world, ("restart", 0, 0)) or world
+    world = elect(exploration, world, 4, 2, 3)
+    assert terms(world, 4) == [1, 3]
+    # (c) S5 crashes; S1 leads in term 4 and goes on with its old entry: it is on a majority now.
+    world = exploration.go(world, ("restart", 4, 0)) or world
+    world = elect(exploration, world, 0, 1, 2)
+    assert exploration.host(world, 0).node.term == 4
+    world = replicate(exploration, world, 0, 2, last=2)
+    assert [terms(world, index) for index in range(3)] == [[1, 2, 4], [1, 2], [1, 2]]
+    assert exploration.host(world, 0).node.commit == 0
+    if own_entry_reaches_a_majority:
+        # (e) Its own entry, too: now both are committed, and S5 cannot win.
+        for to in (1, 2):
+            world = replicate(exploration, world, 0, to, last=3)
+        assert exploration.host(world, 0).node.commit == 3
+        with pytest.raises(AssertionError, match="not elected"):
+            elect(exploration, world, 4, 1, 2, 3)
+    else:
+        # (d) S1 crashes again; S5 wins and overwrites what was on a majority.
+        world = exploration.go(world, ("restart", 0, 0)) or world
+        world = elect(exploration, world, 4, 1, 2, 3)
+        for to in (0, 1, 2, 3):
+            world = replicate(exploration, world, 4, to, last=3)
+        own = exploration.host(world, 4).node.term
+        assert all(terms(world, index) == [1, 3, own] for index in range(5))
+        assert exploration.host(world, 4).node.commit == 3
+
+
+# -- the search finds bugs ---------------------------------------------------------------------
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+Place = Callable[[], tuple[Exploration, World]]
+
+
+def everybody_is_up_to_date(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(elections, "_is_up_to_date", lambda node, request: True)
+
+
+def lengths_are_compared_first(patch: pytest.MonkeyPatch) -> None:
+    def compare(node: Node, request: Any) -> bool:
+        return bool(request.last_log_index >= node.log.last_index)
+
+    patch.setattr(elections, "_is_up_to_date", compare)
+
+
+def half_is_a_quorum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Configuration, "quorum", property(lambda self: len(self.voters) // 2))
+
+
+def replicas_of_old_terms_are_counted(patch: pytest.MonkeyPatch) -> None:
+    real = commitment.advance_commit
+
+    def advance(node: Node, role: Leading) -> Any:
+        return real(node, evolve(role, first_index=0))
+
+    patch.setattr(replication, "advance_commit", advance)
+
+
+def votes_do_not_wait_for_the_disk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(elections, "_reply", lambda node, to, reply: do.Send(to, reply))
+
+
+def votes_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    real = elections.on_request_vote
+
+    def vote(node: Node, now: float, sender: Any, request: Any) -> Any:
+        return real(evolve(node, voted_for=None), now, sender, request)
+
+    from trioraft._rules import messages, step
+
+    patch.setitem(step._MESSAGE_RULES, messages.RequestVote, vote)  # type: ignore[index]
+
+
+def acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:
+    real = replication._success
+
+    def success(node: Node) -> Any:
+        return real(evolve(node, disk=evolve(node.disk, index=node.log.last_index)))
+
+    patch.setattr(replication, "_success", success)
+
+
+def acknowledged_beyond_what_is_verified(patch: pytest.MonkeyPatch) -> None:
+    real = replication._success
+
+    def success(node: Node) -> Any:
+        return real(evolve(node, role=evolve(node.role, verified=node.log.last_index)))
+
+    patch.setattr(replication, "_success", success)
+
+
+def the_leader_counts_itself_at_once(patch: pytest.MonkeyPatch) -> None:
+    real = commitment.advance_commit
+
+    def advance(node: Node, role: Leading) -> Any:
+        early = evolve(node, disk=evolve(node.disk, index=node.log.last_index))
+        return real(early, role)
+
+    patch.setattr(replication, "advance_commit", advance)
+
+
+def an_earlier_write_counts_after_a_cut(patch: pytest.MonkeyPatch) -> None:
+    def asking(self: Disk, last_index: int, kept: int) -> Disk:
+        pending = (*self.pending, (self.asked + 1, last_index))
+        index = min(self.index, kept)
+        return evolve(self, asked=self.asked + 1, index=index, pending=pending)
+
+    patch.setattr(Disk, "asking", asking)
+
+
+def a_late_copy_cuts_what_matches(patch: pytest.MonkeyPatch) -> None:
+    def first_conflict(self: Log, entries: Any) -> int | None:
+        return entries.first if self.last_index >= entries.first and len(entries) else None
+
+    patch.setattr(Log, "first_conflict", first_conflict)
+
+
+def commit_reaches_beyond_what_is_verified(patch: pytest.MonkeyPatch) -> None:
+    real = replication.committing
+
+    def committing(node: Node, commit: int) -> Any:
+        return real(node, node.log.last_index if commit else 0)
+
+    patch.setattr(replication, "committing", committing)
+
+
+def nothing_is_checked_before_appending(patch: pytest.MonkeyPatch) -> None:
+    real = replication._consistency_check
+
+    def check(node: Node, request: Any) -> Any:
+        refusal = real(node, request)
+        return refusal if request.prev_log_index > node.log.last_index else None
+
+    patch.setattr(replication, "_consistency_check", check)
+
+
+def first_term() -> tuple[Exploration, World]:
+    exploration = Exploration(Bounds(servers=2, term=1, log=2, requests=1))
+    return exploration, exploration.start()
+
+
+def an_election() -> tuple[Exploration, World]:
+    exploration = Exploration(Bounds(term=2, log=2, requests=1, restarts=1, pre_votes=False))
+    return exploration, exploration.start()
+
+
+def figure_8() -> tuple[Exploration, World]:
+    exploration = Exploration(
+        Bounds(term=9, log=8, requests=8, restarts=0, slow_disks=False, pre_votes=False)
+    )
+    return exploration, exploration.start((1, 2), (1,), (1, 3))
+
+
+def a_wrong_tail() -> tuple[Exploration, World]:
+    exploration = Exploration(
+        Bounds(term=5, restarts=0, slow_disks=False, pre_votes=False, fetches=True)
+    )
+    return exploration, exploration.start((1,), (1,), (1, 3))
+
+
+def anywhere() -> tuple[Exploration, World]:
+    exploration = Exploration(evolve(WIDE, pre_votes=False))
+    return exploration, exploration.start()
+
+
+NEAR: list[tuple[Plant, Place]] = [
+    (half_is_a_quorum, an_election),
+    (votes_do_not_wait_for_the_disk, an_election),
+    (votes_are_forgotten, an_election),
+    (acknowledged_before_durable, first_term),
+    (acknowledged_beyond_what_is_verified, a_wrong_tail),
+    (the_leader_counts_itself_at_once, first_term),
+    (nothing_is_checked_before_appending, a_wrong_tail),
+]
+
+FAR: list[tuple[Plant, Place]] = [
+    (everybody_is_up_to_date, figure_8),
+    (lengths_are_compared_first, figure_8),
+    (replicas_of_old_terms_are_counted, figure_8),
+    (commit_reaches_beyond_what_is_verified, figure_8),
+    (an_earlier_write_counts_after_a_cut, anywhere),
+    (a_late_copy_cuts_what_matches, anywhere),
+]
+
+
+@pytest.mark.parametrize(("plant", "place"), NEAR)
+def test_breadth_finds_a_planted_bug(
+    monkeypatch: pytest.MonkeyPatch, plant: Plant, place: Place
+) -> None:
+    plant(monkeypatch)
+    exploration, start = place()
+    with pytest.raises((Violation, InternalError)) as caught:
+        exploration.breadth_first(start, most=60_000)
+    assert caught.value.__notes__[0].startswith("after:"), "the way to it is told"
+
+
+@pytest.mark.parametrize(("plant", "place"), FAR)
+def test_chance_finds_a_planted_bug(
+    monkeypatch: pytest.MonkeyPatch, plant: Plant, place: Place
+) -> None:
+    plant(monkeypatch)
+    exploration, start = place()
+    with pytest.raises((Violation, InternalError)) as caught:
+        for seed in range(1000):
+            exploration.walk(start, seed, length=150)
+    assert caught.value.__notes__[0].startswith("seed "), "the seed and the way are told"

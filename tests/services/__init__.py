@@ -1,0 +1,1 @@
+"""The server's services, each on its own."""

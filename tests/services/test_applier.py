@@ -1,0 +1,292 @@
+"""What is committed goes into the machine: in order, each entry once, and none is skipped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trioraft import Entry, ProtocolError, StorageError
+from trioraft import _applier as module
+from trioraft import _recent as recent_module
+from trioraft._applier import Applier
+from trioraft._commands import Vocabulary, stamp
+from trioraft._recent import Recent
+from trioraft._tickets import Ticket, Tickets
+from trioraft._wire.frames import FrameError, Kind, frame
+from trioraft._wire.strict import pack
+
+from .fakes import Count, Fail, FakeStorage, Machine, Note, noop
+
+VOCABULARY = Vocabulary([Note, Fail, Count])
+
+
+def note(index: int, value: int, term: int = 1, time: float = 0.0) -> bytes:
+    return frame(index, term, Kind.COMMAND, stamp(time, VOCABULARY.encode(Note(value))[0]))
+
+
+def notes(last: int) -> list[bytes]:
+    return [note(index, index) for index in range(1, last + 1)]
+
+
+def fail(index: int, how: str) -> bytes:
+    return frame(index, 1, Kind.COMMAND, stamp(0.0, VOCABULARY.encode(Fail(how))[0]))
+
+
+class World:
+    """An applier and what is around it."""
+
+    def __init__(self, recent: Sequence[bytes] = (), stored: Sequence[bytes] = ()) -> None:
+        self.machine = Machine()
+        self.tickets = Tickets()
+        self.recent = Recent(len(stored))
+        self.recent.append(len(stored) + 1, recent)
+        self.storage = FakeStorage([*stored, *recent])
+        self.told: list[Entry] = []
+        self.applier = Applier(
+            machine=self.machine,
+            vocabulary=VOCABULARY,
+            context="here",
+            tickets=self.tickets,
+            recent=self.recent,
+            storage=self.storage,
+            on_applied=self.told.append,
+        )
+
+    async def run_to(self, index: int) -> None:
+        """Let everything up to `index` be applied."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.applier.run)
+            self.applier.advance(index)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    async def stops(self, index: int) -> BaseException:
+        """What `run` ends with on the way to `index`."""
+        self.applier.advance(index)
+        with trio.fail_after(5):
+            try:
+                await self.applier.run()
+            except BaseException as error:  # noqa: BLE001  that is what is asked for
+                return error
+        raise AssertionError("run returned")
+
+    def ticket(self, index: int, term: int, command: Any) -> Ticket:
+        ticket = Ticket(b"", command)
+        self.tickets.appended([ticket], index, term)
+        return ticket
+
+
+async def test_entries_are_applied_in_order_and_told() -> None:
+    world = World([noop(1), note(2, 20, time=5.5), note(3, 30, term=2), noop(4, 2)])
+    await world.run_to(4)
+    assert world.machine.seen == [(2, 1, 5.5, 20), (3, 2, 0.0, 30)]
+    assert world.machine.contexts == ["here", "here"]
+    assert [entry.index for entry in world.told] == [1, 2, 3, 4]
+    assert world.applier.applied == 4
+
+
+async def test_nothing_is_applied_beyond_what_is_allowed() -> None:
+    world = World(notes(5))
+    await world.run_to(2)
+    assert world.machine.values == [1, 2]
+    await world.run_to(4)
+    assert world.machine.values == [1, 2, 3, 4]
+    await world.run_to(4)
+    assert world.applier.applied == 4
+
+
+async def test_configurations_are_not_the_machines_business() -> None:
+    world = World([frame(1, 1, Kind.CONFIGURATION, b"whatever"), note(2, 2)])
+    await world.run_to(2)
+    assert world.machine.values == [2]
+    assert world.told[0].kind is Kind.CONFIGURATION
+
+
+async def test_what_is_not_in_memory_is_read_from_the_storage() -> None:
+    world = World(recent=[note(4, 4)], stored=notes(3))
+    await world.run_to(4)
+    assert world.machine.values == [1, 2, 3, 4]
+    assert world.storage.reads == [1]
+
+
+async def test_what_the_storage_has_beyond_what_is_allowed_is_not_applied() -> None:
+    world = World(stored=notes(9))
+    await world.run_to(3)
+    assert world.machine.values == [1, 2, 3]
+
+
+async def test_what_is_in_memory_is_not_read() -> None:
+    world = World(notes(9))
+    await world.run_to(9)
+    assert world.storage.reads == []
+
+
+async def test_a_long_backlog_goes_in_bounded_turns() -> None:
+    """Whoever waits for the loop gets it between two turns."""
+    total = 5 * module._PER_TURN
+    world = World(notes(total))
+    seen: list[int] = []
+
+    async def watch() -> None:
+        while world.applier.applied < total:
+            seen.append(world.applier.applied)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        nursery.start_soon(world.applier.run)
+        world.applier.advance(total)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    steps = [after - before for before, after in itertools.pairwise(seen)]
+    assert 0 < max(steps) <= 2 * module._PER_TURN, "two turns between two looks, at most"
+    assert world.applier.applied == total
+
+
+async def test_memory_is_trimmed_behind_what_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_module, "LOG_CACHE_BYTES", 200)
+    world = World(notes(50))
+    await world.run_to(40)
+    assert len(world.recent.frames) < 50
+    assert world.recent.between(41, 50) is not None
+
+
+async def test_a_turn_can_be_cancelled_and_taken_up_again() -> None:
+    world = World(stored=notes(400))
+    for _ in range(3):
+        with trio.move_on_after(0):
+            world.applier.advance(400)
+            await world.applier.run()
+    await world.run_to(400)
+    assert world.machine.values == list(range(1, 401))
+
+
+# -- answers -----------------------------------------------------------------------------------
+
+
+async def test_the_caller_gets_what_apply_returned() -> None:
+    world = World([note(1, 7)])
+    ticket = world.ticket(1, 1, Note(7))
+    await world.run_to(1)
+    assert await ticket.result() == 70
+    assert world.tickets.at(1, 1) is None
+
+
+async def test_the_leaders_own_object_is_applied() -> None:
+    world = World([note(1, 7), note(2, 8)])
+    own = Note(7)
+    world.ticket(1, 1, own)
+    await world.run_to(2)
+    assert world.machine.objects[0] is own
+    assert world.machine.values == [7, 8]
+
+
+async def test_an_entry_of_another_term_answers_nobody() -> None:
+    world = World([note(1, 7, term=2)])
+    ticket = world.ticket(1, 1, Note(99))
+    await world.run_to(1)
+    assert world.machine.values == [7]
+    assert world.tickets.at(1, 1) is ticket
+
+
+@pytest.mark.parametrize(("how", "error"), [("value", ValueError), ("group", ExceptionGroup)])
+async def test_what_apply_raises_is_a_result(how: str, error: type[Exception]) -> None:
+    world = World([fail(1, how), note(2, 2), fail(3, how)])
+    ticket = world.ticket(1, 1, Fail(how))
+    await world.run_to(3)
+    with pytest.raises(error):
+        await ticket.result()
+    assert world.machine.values == [2], "and the next entry is applied, waited for or not"
+    assert [entry.index for entry in world.told] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("memory", MemoryError),
+        ("recursion", RecursionError),
+        ("disk", OSError),
+        ("exit", SystemExit),
+        ("interrupt", KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("waited_for", [True, False])
+async def test_what_may_differ_from_server_to_server_stops_this_one(
+    how: str, expected: type[BaseException], waited_for: bool
+) -> None:
+    world = World([note(1, 1), fail(2, how), note(3, 3)])
+    if waited_for:
+        world.ticket(2, 1, Fail(how))
+    error = await world.stops(3)
+    assert type(error) is expected
+    if isinstance(error, Exception):
+        assert "the apply of entry 2" in error.__notes__[0]
+    assert world.machine.values == [1]
+    assert world.applier.applied == 1, "the entry does not count as applied"
+    assert (world.tickets.at(2, 1) is not None) == waited_for, "it is answered when all is over"
+
+
+# -- entries that can't be applied -------------------------------------------------------------
+
+UNREADABLE = [
+    frame(2, 1, Kind.COMMAND, stamp(0.0, pack(["later", {}]))),
+    frame(2, 1, Kind.COMMAND, stamp(0.0, pack(["note", {"value": 1, "more": 2}]))),
+    frame(2, 1, Kind.COMMAND, stamp(0.0, pack(["note", {"value": "1"}]))),
+    frame(2, 1, Kind.COMMAND, stamp(0.0, pack(["count", {}]))),
+    frame(2, 1, Kind.COMMAND, stamp(0.0, b"\xc1")),
+    frame(2, 1, Kind.COMMAND, stamp(0.0)),
+]
+
+
+@pytest.mark.parametrize("unreadable", UNREADABLE)
+async def test_an_entry_that_cant_be_read_stops_the_server_and_is_never_skipped(
+    unreadable: bytes,
+) -> None:
+    """Seed G-12: there, the second try went on behind it, and replicas diverged."""
+    world = World([note(1, 1), unreadable, note(3, 3)])
+    for _ in range(3):
+        error = await world.stops(3)
+        assert type(error) is ProtocolError
+        assert "entry 2 of term 1 can't be applied, and is not skipped" in str(error)
+        assert "older program" in str(error)
+        assert world.machine.values == [1]
+        assert world.applier.applied == 1
+
+
+async def test_an_entry_without_a_time_stops_the_server() -> None:
+    world = World([frame(1, 1, Kind.COMMAND, b"1234567")])
+    assert type(await world.stops(1)) is ProtocolError
+
+
+async def test_an_entry_out_of_turn_stops_the_server() -> None:
+    world = World(stored=[noop(1), noop(3)])
+    error = await world.stops(2)
+    assert type(error) is ProtocolError
+    assert "entry 3 came where 2 was due" in str(error)
+
+
+async def test_a_damaged_entry_stops_the_server() -> None:
+    world = World(stored=[noop(1), noop(2)[:-1] + b"\x01"])
+    assert type(await world.stops(2)) is FrameError
+    assert world.applier.applied == 1
+
+
+async def test_a_storage_that_fails_stops_the_server() -> None:
+    world = World(stored=notes(2))
+    world.storage.error = StorageError("can't be read")
+    assert await world.stops(2) is world.storage.error
+
+
+async def test_a_storage_that_lacks_what_was_durable_stops_the_server(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(stored=notes(2))
+    error = await world.stops(3)
+    assert type(error) is StorageError
+    assert "entry 3" in str(error)
+    assert world.machine.values == [1, 2]
