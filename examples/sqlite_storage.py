@@ -41,8 +41,8 @@ class SqliteStorage:
 
     async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
         """Read frames until they fill `max_bytes`."""
-        work = self._read, first, max_bytes
-        return await trio.to_thread.run_sync(*work, limiter=self._one_at_a_time)
+        limiter = self._one_at_a_time
+        return await trio.to_thread.run_sync(self._read, first, max_bytes, limiter=limiter)
 
     async def aclose(self) -> None:
         """Close the file, which unlocks it."""

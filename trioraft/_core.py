@@ -212,7 +212,12 @@ class Core:
         If a rule raises, nothing has changed and nothing has been promised.
         """
         before = self._node
-        after, effects = step(before, event)
+        try:
+            after, effects = step(before, event)
+        except BaseException:
+            if self._trace is not None:
+                self._trace.broken(before, event, self.applier.applied)
+            raise
         self._node = after
         if self._trace is not None:
             self._trace.stepped(before, event, after, effects, self.applier.applied)

@@ -75,6 +75,14 @@ class Trace:
             durable = {"type": "persist", "write": event.write, "durable": after.disk.index}
             self._write("persist", after, applied, None, durable)
 
+    def broken(self, node: Node, event: Event, applied: int) -> None:
+        """The rules have raised: without this line the trace would end before its point."""
+        self._now = event.now
+        peer = event.sender.name if isinstance(event, Received) else None
+        given = event.message if isinstance(event, Received) else event
+        message = _message(given) | _digest(node, event) | {"digest": None}
+        self._write("receive", node, applied, peer, message)
+
     def sent(self, node: Node, to: ServerId, message: Message, applied: int) -> None:
         """A message leaves."""
         self._write("send", node, applied, to.name, _message(message))

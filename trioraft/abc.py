@@ -114,8 +114,8 @@ Connection = trio.abc.Channel[bytes]
 transport's rules, `trio.ClosedResourceError` after an own `aclose`; `receive` raises
 `trio.EndOfChannel` when the other side closed in good order.  A message that is too large is a
 `ValueError`, and the connection lives on.  A cancelled `send` leaves the connection unusable.
-`aclose` never waits for the other side; leaving by an exception or a cancellation need not look like
-good order there.
+`aclose` never waits for the other side; leaving by an exception or a cancellation need not look
+like good order there.
 """
 
 

@@ -395,6 +395,11 @@ def test_other_writes_do_not_make_the_own_vote_count() -> None:
     assert isinstance(node.role, Campaigning)
 
 
+def test_a_report_that_comes_twice_does_not_prolong_the_campaign() -> None:
+    node = candidate(1)
+    assert written(node, now=5.0) == (node, [])
+
+
 def test_who_has_granted_is_not_asked_again() -> None:
     node = candidate(1, size=5)
     node, _ = hear(node, B, granted(2))

@@ -139,7 +139,7 @@ async def offer(cluster: Cluster, server: Server) -> None:
         await trio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("size", "victim", "stride"), [(1, "n1", 1), (3, "n1", 9), (3, "n3", 11)])
+@pytest.mark.parametrize(("size", "victim", "stride"), [(1, "n1", 1), (3, "n1", 11), (3, "n3", 13)])
 def test_serve_can_be_cancelled_at_every_step(size: int, victim: str, stride: int) -> None:
     step, lived = 1, True
     while lived and step < 900:
@@ -167,6 +167,47 @@ async def test_starting_in_a_nursery_can_be_cancelled_at_every_step(slow: bool) 
         assert step > 4
         await cluster.formed()
         assert await cluster.say("started at last") == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_command_that_is_withdrawn_while_the_leader_wakes_up_leaves_no_trace(seed: int) -> None:
+    """The bell has rung, and nothing queues: that must not become an entry, or half of one."""
+
+    async def main() -> None:
+        async with a_running_cluster(3, seed=seed) as cluster:
+            leader = await cluster.settled()
+
+            async def one(text: str, scope: trio.CancelScope) -> None:
+                with scope:
+                    await leader.do(Say(text))
+
+            for number in range(10):
+                before = leader.status().last_index
+                async with trio.open_nursery() as nursery:
+                    scope = trio.CancelScope()
+                    nursery.start_soon(one, f"never {number}", scope)
+                    for _ in range(number % 3):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+                await leader.do(Say(f"after {number}"))
+                await cluster.settled(within=3)
+                since = leader.state_machine.lines[-2:]
+                assert leader.status().last_index - before == 1 + (since[0] == f"never {number}")
+                assert since[-1] == f"after {number}"
+
+    run_seeded(seed, main)
+
+
+@in_virtual_time
+async def test_a_bell_that_rang_in_an_earlier_tenure_proposes_nothing() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        before = leader.status().last_index
+        leader._core.tickets.bell.ring()
+        await trio.sleep(1)
+        assert leader.status().last_index == before
+        await leader.do(Say("x"))
+        assert leader.status().last_index == before + 1
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001])

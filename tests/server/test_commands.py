@@ -27,6 +27,7 @@ from tests.server.worlds import (
     a_running_cluster,
     commands_in,
     in_virtual_time,
+    run_seeded,
 )
 from trioraft import (
     Anything,
@@ -390,6 +391,28 @@ async def test_a_rolling_upgrade_stops_nobody() -> None:
 
 
 @in_virtual_time
+async def test_a_member_that_is_down_blocks_only_the_commands_that_it_does_not_know() -> None:
+    async with a_running_cluster(3) as cluster:
+        await cluster.crash("n3")
+        for name in ("n1", "n2"):
+            await cluster.restart(name, state_machine=LoudRoom())
+        leader = await cluster.leader("n1", "n2")
+        for _ in range(2):
+            with pytest.raises(CommandRejected, match="n3 does not know the command 'shout' yet"):
+                await leader.do(Shout("too early"))
+            await leader.do(Say("known to all"))
+            if not cluster.is_up("n3"):
+                await cluster.start("n3")
+            await cluster.settled()
+            if leader.state != "leader" or leader.name == "n3":
+                break
+        await cluster.restart("n3", state_machine=LoudRoom())
+        leader = await cluster.settled()
+        assert await leader.do(Shout("now")) == "NOW"
+        await cluster.settled()
+
+
+@in_virtual_time
 async def test_g12_an_entry_that_cannot_be_read_stops_that_server_and_is_never_skipped() -> None:
     async with a_cluster(3, machine=LoudRoom) as cluster:
         leader = await cluster.formed()
@@ -447,6 +470,32 @@ async def test_what_a_stopping_server_held_is_unknown_and_what_queues_is_not_don
         assert len(outcomes) == 10
         assert all(type(error) is OutcomeUnknown for error in outcomes)
         assert "the server stopped" in str(outcomes[0])
+
+
+def test_what_still_queues_when_the_server_ends_is_surely_not_done() -> None:
+    errors: set[type[BaseException]] = set()
+
+    async def main() -> None:
+        async with a_running_cluster(1) as cluster:
+            server = cluster["n1"]
+
+            async def one() -> None:
+                try:
+                    await server.do(Say("perhaps"))
+                except (OutcomeUnknown, ServerStopped) as error:
+                    errors.add(type(error))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one)
+                await trio.lowlevel.checkpoint()
+                await cluster.crash("n1")
+            await cluster.start("n1")
+            await cluster.say("after")
+
+    for seed in range(12):
+        run_seeded(seed, main)
+    # Chance decides whether the leader took it up in its last turn; each outcome has its error.
+    assert errors == {OutcomeUnknown, ServerStopped}
 
 
 @in_virtual_time

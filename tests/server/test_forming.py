@@ -17,8 +17,9 @@ from tests.server.worlds import (
     in_virtual_time,
 )
 from trioraft import NotLeaderError, StorageError
+from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
-from trioraft._rules.membership import Configuration
+from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.messages import AppendEntries, PreVote, RequestVote
 from trioraft._state import HardState
 from trioraft._wire.codec import (
@@ -30,6 +31,7 @@ from trioraft._wire.codec import (
     decode,
     encode,
 )
+from trioraft.abc import Connection
 from trioraft.testing import MemoryTransport
 
 
@@ -424,6 +426,57 @@ async def test_f13_nonsense_in_place_of_a_hello_ends_that_stream_only(nonsense: 
             with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
                 await connection.receive()
         await cluster.settled()
+
+
+NOBODY = ServerId("n2", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "did not answer the Hello in time"),
+        (PreVote(1, 0, 0), "expected a Hello, got PreVote"),
+        (Refusal("not today"), "n2 refused: not today"),
+        (Genesis(Configuration("c", (Member(NOBODY, "mem://n2"),))), "does not name this server"),
+        ("another name", "expected n2, reached n3"),
+        ("a cluster", "belongs to a cluster that does not name this server"),
+    ],
+)
+@in_virtual_time
+async def test_whatever_answers_in_a_peers_place_is_told_apart(
+    answer: WireMessage | str | None, says: str
+) -> None:
+    changes = {
+        "another name": {"name": "n3"},
+        "a cluster": {"name": "n2", "cluster": "c"},
+    }
+    async with a_cluster(3) as cluster, trio.open_nursery() as nursery:
+
+        async def respond(connection: Connection) -> None:
+            await connection.receive()
+            if isinstance(answer, str):
+                await connection.send(encode(hello("n1", **changes[answer])))
+            elif answer is not None:
+                await connection.send(encode(answer))
+            await trio.sleep(60)
+
+        await nursery.start(MemoryTransport(cluster.network, "mem://n2").listen, respond)
+        await cluster.start("n1")
+        await trio.sleep(2)
+        assert says in str(cluster["n1"].peers["n2"].error)
+        assert cluster["n1"].status().missing == ("n2", "n3")
+        nursery.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_server_that_is_no_member_is_told_to_wait() -> None:
+    async with a_running_cluster(3) as cluster:
+        answer = await Probe(cluster, "x").hello("n1", name="n9", initial=())
+        assert isinstance(answer, Refusal)
+        assert answer.reason == "n9 is no member of this cluster, and waits to be taken in"
+        answer = await Probe(cluster, "x").hello("n1", name="n1")
+        assert isinstance(answer, Refusal)
+        assert answer.reason == "two servers have the name n1"
 
 
 @in_virtual_time

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.server.worlds import (
     Disk,
@@ -378,3 +380,39 @@ def test_a_server_without_a_path_keeps_nothing(tmp_path: Path) -> None:
 
     trio.run(main)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_cancelled_server_lets_go_of_its_directory_at_once(tmp_path: Path) -> None:
+    """Real files, real time: whatever was acknowledged is there at the next start."""
+    quick = Config(heartbeat_interval=0.005, election_timeout=0.02)
+    said = 0
+    for _ in range(8):
+        room = Room()
+        server = Server(
+            "n1",
+            tmp_path / "n1",
+            MemoryTransport(MemoryNetwork(), "mem://n1"),
+            room,
+            initial_cluster={"n1": "mem://n1"},
+            config=quick,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            with trio.fail_after(5):
+                while server.state != "leader":
+                    await trio.sleep(0.001)
+                for _ in range(5):
+                    assert await server.do(Say(f"{said}")) == said + 1
+                    said += 1
+            nursery.start_soon(give_up, server)
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert not server.running
+        if len(room.lines) > said:
+            break  # the last one got in before the end, which is as good
+    assert room.lines[:said] == [f"{number}" for number in range(said)]
+
+
+async def give_up(server: Server) -> None:
+    with contextlib.suppress(OutcomeUnknown, ServerStopped):
+        await server.do(Say("perhaps"))

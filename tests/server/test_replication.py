@@ -24,9 +24,12 @@ from tests.server.worlds import (
 )
 from trioraft import Config, OutcomeUnknown
 from trioraft._limits import APPEND_WINDOW, LINK_QUEUE_MESSAGES, MAX_APPEND_BYTES
-from trioraft._rules.messages import AppendEntries, AppendEntriesReply
+from trioraft._rules.messages import AppendEntries, AppendEntriesReply, PreVote
 from trioraft._rules.node import Leading
 from trioraft._transport.conversation import Conversation
+from trioraft._wire.codec import entries_of
+from trioraft._wire.frames import frame
+from trioraft.abc import Kind
 
 
 async def say_many(cluster: Cluster, first: int, count: int) -> None:
@@ -368,6 +371,49 @@ async def test_g10_entries_with_a_gap_end_the_stream_and_nothing_else() -> None:
                 await line.receive()
         assert cluster["n2"].running
         assert cluster["n2"].status().last_index == last
+
+
+@pytest.mark.parametrize("payload", [b"", b"short"])
+@in_virtual_time
+async def test_an_entry_that_no_leader_writes_is_refused_before_anything_changes(
+    payload: bytes,
+) -> None:
+    async with a_running_cluster(3) as cluster:
+        await cluster.crash(*cluster.names)
+        await cluster.start("n2")
+        status = cluster["n2"].status()
+        term, prev = status.term + 1, (status.last_index, status.last_term)
+        bad = entries_of([frame(prev[0] + 1, term, Kind.COMMAND, payload)])
+        async with Puppet(cluster, "n1").dial("n2") as line:
+            await line.send(AppendEntries(term, 1, *prev, 0, bad))
+            with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+                await line.receive()
+        assert cluster["n2"].status().last_index == prev[0]
+        assert len(cluster.disks["n2"].frames) == prev[0]
+        await cluster.restart("n2")
+        await cluster.start()
+        await cluster.settled(within=5)
+
+
+@in_virtual_time
+async def test_requests_and_answers_belong_on_different_streams() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        absent = cluster.followers()[0]
+        await cluster.crash(absent)
+        puppet = Puppet(cluster, absent)
+        async with puppet.dial(leader.name) as line:
+            await line.send(AppendEntriesReply(leader.term, 1, True, 1, 0.15))
+            with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+                await line.receive()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(puppet.answer, lambda _: [PreVote(leader.term + 1, 0, 0)])
+            await trio.sleep(1)
+            assert "where only answers belong" in str(leader.peers[absent].error)
+            nursery.cancel_scope.cancel()
+        assert leader.state == "leader"
+        await cluster.start(absent)
+        await cluster.settled()
 
 
 @in_virtual_time

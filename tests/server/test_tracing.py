@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.server.puppets import Puppet, append
 from tests.server.test_elections import wreck
 from tests.server.worlds import (
     Cluster,
@@ -240,3 +241,27 @@ def test_a_trace_tells_of_cuts(tmp_path: Path) -> None:
     cuts = [line for line in map(json.loads, texts) if line["event"] == "cut"]
     assert len(cuts) == 1
     assert cuts[0]["message"]["last_kept"] == 1
+
+
+def test_a_trace_ends_with_the_event_that_broke_an_invariant_and_replays_it(
+    tmp_path: Path,
+) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        async with a_running_cluster(3) as cluster:
+            await cluster.crash(*cluster.names)
+            await cluster.start("n2", config=Config(trace=tmp_path / "n2.jsonl"))
+            async with Puppet(cluster, "n1").dial("n2") as line:
+                assert (await line.ask(append(30, (0, 0)))).success
+            async with Puppet(cluster, "n3").dial("n2") as line:
+                await line.send(append(30, (0, 0)))
+                assert isinstance(await cluster.ended("n2"), InternalError)
+
+    check()
+    lines = lines_of(tmp_path, "n2")
+    last = strictly(lines[-1])
+    assert (last["event"], last["peer"]) == ("receive", "n3")
+    assert last["message"]["digest"] is None
+    with pytest.raises(InternalError, match="both lead in term 30"):
+        replay(lines)
+    replay(lines[:-1])

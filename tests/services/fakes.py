@@ -78,6 +78,12 @@ class Wire(trio.abc.Channel[bytes]):
     async def receive(self) -> bytes:
         return await self._into.receive()
 
+    def arrived(self) -> list[bytes]:
+        """All that is there already."""
+        return [
+            self._into.receive_nowait() for _ in range(self._into.statistics().current_buffer_used)
+        ]
+
     async def aclose(self) -> None:
         self._out.close()
         self._into.close()

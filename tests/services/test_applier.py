@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trioraft import Entry, ProtocolError, StorageError
 from trioraft import _applier as module
@@ -282,9 +282,8 @@ async def test_a_storage_that_fails_stops_the_server() -> None:
     assert await world.stops(2) is world.storage.error
 
 
-async def test_a_storage_that_lacks_what_was_durable_stops_the_server(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_storage_that_lacks_what_was_durable_stops_the_server() -> None:
+    """And does not keep it asking for ever."""
     world = World(stored=notes(2))
     error = await world.stops(3)
     assert type(error) is StorageError

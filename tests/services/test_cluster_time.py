@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -70,6 +70,7 @@ def test_what_another_leader_stamped_is_not_gone_below() -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_it_never_falls(data: st.DataObject) -> None:
     clock = Hands(utc=data.draw(st.floats(1, 2e9)))
     time = ClusterTime(clock)

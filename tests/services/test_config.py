@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioraft import DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL, Config
@@ -48,6 +48,7 @@ def test_the_message_names_the_relation_that_is_broken() -> None:
 
 
 @given(st.floats(1e-6, 1e6))
+@settings(deadline=None)
 def test_exactly_three_heartbeats_are_enough(heartbeat: float) -> None:
     Config(heartbeat_interval=heartbeat, election_timeout=3 * heartbeat)
     Config(heartbeat_interval=heartbeat, election_timeout=heartbeat + heartbeat + heartbeat)
@@ -55,11 +56,13 @@ def test_exactly_three_heartbeats_are_enough(heartbeat: float) -> None:
 
 
 @given(st.integers(1, 100_000))
+@settings(deadline=None)
 def test_exactly_three_heartbeats_in_milliseconds_are_enough(milliseconds: int) -> None:
     Config(heartbeat_interval=milliseconds / 1000, election_timeout=3 * milliseconds / 1000)
 
 
 @given(st.floats(1e-6, 1e6), st.floats(0.001, 2.999))
+@settings(deadline=None)
 def test_fewer_are_not(heartbeat: float, times: float) -> None:
     with pytest.raises(ValueError, match="three heartbeat intervals"):
         Config(heartbeat_interval=heartbeat, election_timeout=times * heartbeat)

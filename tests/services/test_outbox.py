@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioraft._outbox import Outbox
@@ -59,6 +59,7 @@ def test_what_waits_leaves_in_the_order_in_which_it_was_said() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40))
+@settings(deadline=None)
 def test_nothing_leaves_early_nothing_is_lost_and_nothing_is_said_twice(
     turns: list[tuple[bool, int]],
 ) -> None:

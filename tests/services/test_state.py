@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioraft import StorageError
@@ -45,6 +45,7 @@ STATE = HardState(
 
 
 @given(STATES)
+@settings(deadline=None)
 def test_a_state_comes_back_whole(state: HardState) -> None:
     assert HardState.decode(state.encode()) == state
 

@@ -41,7 +41,7 @@ def test_power_cut_at_every_call(scenario: Scenario) -> None:
     for call in range(1, count_calls(scenario) + 1):
         for kill in KILLS:
             dead = crashed(scenario, call, kill)
-            for chance in power_cuts(16):
+            for chance in power_cuts(12):
                 course = dead.copy()
                 course.files.crash(chance)
                 course.recovers_and_goes_on()
@@ -50,21 +50,21 @@ def test_power_cut_at_every_call(scenario: Scenario) -> None:
 @by_name
 def test_killed_again_at_every_call_of_the_start_that_follows(scenario: Scenario) -> None:
     chance = random.Random(3)
+    cuts = [None, Nothing(), chance, Everything()]
     for call in range(1, count_calls(scenario) + 1):
-        dead = crashed(scenario, call, Fault.CRASH_AFTER)
-        for first in (None, Nothing(), Everything(), chance)[call % 2 :: 2]:
-            course = dead.copy()
-            if first is None:
-                course.files.kill()
-            else:
-                course.files.crash(first)
-            trial = course.copy()
-            trial.files.calls.clear()
-            trial.recovers()
-            for again in range(1, len(trial.files.calls) + 1):
-                once_more = course.copy()
-                once_more.files.fail(again, KILLS[(call + again) % 2])
-                with pytest.raises(Crash):
-                    once_more.recovers()
-                once_more.files.crash(chance)
+        course = crashed(scenario, call, Fault.CRASH_AFTER)
+        cut = cuts[call % len(cuts)]
+        if cut is None:
+            course.files.kill()
+        else:
+            course.files.crash(cut)
+        trial = course.copy()
+        trial.files.calls.clear()
+        trial.recovers()
+        for again in range(1, len(trial.files.calls) + 1):
+            once_more = course.copy()
+            once_more.files.fail(again, KILLS[(call + again) % 2])
+            with pytest.raises(Crash):
                 once_more.recovers()
+            once_more.files.crash(chance)
+            once_more.recovers()

@@ -32,7 +32,9 @@ class Leader:
         host = self.host
         while True:
             await host.proposals.wait()
-            host.step(host.proposed())
+            proposed = host.proposed()
+            if proposed.count:  # else whoever rang has withdrawn its command meanwhile
+                host.step(proposed)
 
     async def replicate(self, peer: ServerId, tenure: int) -> None:
         """Send what the follower lacks when there is news, else a heartbeat.

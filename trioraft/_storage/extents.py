@@ -12,7 +12,7 @@ from typing import Final
 from attrs import frozen
 
 EXTENT_BYTES: Final = 1 << 18
-"""An extent is closed at the first entry that ends beyond this: reading one entry reads no more."""
+"""An extent ends with the entry that ends beyond this: reading one entry reads little more."""
 
 
 @frozen

@@ -80,14 +80,15 @@ class Image:
                     self.configurations.append((index, bytes(data[offset:stop])))
                 elif kind != Kind.NOOP:
                     break
-            if stop - begin > EXTENT_BYTES and first < index:
-                self.extents.append(index - first, segment, begin + shift, offset + shift)
-                begin, first = offset, index
             expected += 1
             offset = stop
+            if offset - begin > EXTENT_BYTES:
+                self.extents.append(expected - first, segment, begin + shift, offset + shift)
+                begin, first = offset, expected
         if offset != end:
             raise StorageCorrupt(path, offset + shift, f"entry {expected} is not what follows here")
-        self.extents.append(expected - first, segment, begin + shift, end + shift)
+        if first < expected:
+            self.extents.append(expected - first, segment, begin + shift, end + shift)
 
 
 def replay_taken(image: Image, path: str, data: bytes, header: layout.Header, taken: int) -> int:
@@ -106,41 +107,35 @@ def replay_taken(image: Image, path: str, data: bytes, header: layout.Header, ta
     return end
 
 
-def read_tail(path: str, data: bytes, header: layout.Header, mark: int, offset: int) -> list[Batch]:
-    """The batches of the last segment beyond its mark; the mark's own one ends at `offset`.
+def read_tail(
+    image: Image, path: str, data: bytes, header: layout.Header, mark: int, offset: int
+) -> Batch:
+    """What the last segment holds beyond its mark, where the mark's own batch ends at `offset`.
 
-    They are whole, but perhaps no disk holds them yet.  What is left of one more is a torn write:
-    nobody was ever told that it is durable.
+    These batches are whole, but perhaps no disk holds them yet, so they are returned as one that
+    does what they all did.  What is left of one more is a torn write: nobody was ever told that it
+    is durable.
 
     Raises:
         StorageCorrupt: a whole batch follows one that is not, which must have been durable then.
     """
-    tail: list[Batch] = []
+    kept: int | None = None
+    entries: list[bytes] = []
     number = mark
     while (found := layout.check_batch(data, offset, header.salt)) and found[0] == number + 1:
         number, end = found
-        cut, state, entries = layout.split_body(path, data, offset, end)
+        kept = image.extents.last_index if kept is None else kept
+        image.replay(path, header.number, data, offset, end)
+        cut, _, begin = layout.split_body(path, data, offset, end)
+        if cut is not None:
+            del entries[max(cut - kept, 0) :]
+            kept = min(kept, cut)
         try:
-            frames = cut_frames(data[entries:end])
+            entries += cut_frames(data[begin:end])
         except FrameError as error:
-            raise StorageCorrupt(path, entries + error.offset, error.reason) from None
-        tail.append(Batch(state, cut, frames))
+            raise StorageCorrupt(path, begin + error.offset, error.reason) from None
         offset = end
     if layout.has_later_batch(data, header.salt, offset, number + 1):
         reason = f"batch {number + 1} is damaged, and it had been durable: whole ones follow"
         raise StorageCorrupt(path, offset, reason)
-    return tail
-
-
-def fold(tail: list[Batch], last_index: int) -> Batch:
-    """One batch that does what all of these do to a log that ends at `last_index`."""
-    state: bytes | None = None
-    kept = last_index
-    entries: list[bytes] = []
-    for batch in tail:
-        if batch.cut is not None:
-            del entries[max(batch.cut - kept, 0) :]
-            kept = min(kept, batch.cut)
-        entries += batch.entries
-        state = batch.state if batch.state is not None else state
-    return Batch(state, kept if kept < last_index else None, entries)
+    return Batch(image.state, kept, entries)

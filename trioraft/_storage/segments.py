@@ -23,7 +23,7 @@ from trioraft._storage.extents import Extent
 from trioraft._storage.files import Files, make_directory, read_all, refusal, write_all
 from trioraft._storage.following import check_follows
 from trioraft._storage.layout import DATA, Header
-from trioraft._storage.replay import Image, fold, read_tail, replay_taken
+from trioraft._storage.replay import Image, read_tail, replay_taken
 from trioraft._wire.frames import FrameError, cut_frames, identity
 from trioraft.abc import Batch, Recovered
 
@@ -98,7 +98,7 @@ class SegmentLog:
         path, data = self._read_segment(last.number)
         mark = layout.read_mark(last.salt, data)
         end = replay_taken(self._image, path, data, last, mark)
-        tail = fold(read_tail(path, data, last, mark, end), self._extents.last_index)
+        tail = read_tail(self._image, path, data, last, mark, end)
         # What lies beyond the mark may be in no more than a page cache, so it is written anew.
         first = self._begin_segment(last, mark, tail)
         path = self._segment_path(last.number + 1)
@@ -217,7 +217,7 @@ class SegmentLog:
         segment = self._current
         if segment is None or self._spare is not None or self._failure is not None:
             return False
-        return segment.offset > segment.size // 2
+        return segment.offset - DATA > (segment.size - DATA) // 2
 
     def prepare_spare(self) -> None:
         """Fill the next segment with zeros: to write over them costs half of growing a file.

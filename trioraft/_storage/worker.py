@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
+import outcome
 import trio
-from attrs import define
 
 T = TypeVar("T")
 
@@ -36,21 +36,6 @@ class Hop(Protocol):
         ...
 
 
-@define
-class _Job:
-    """One call, and what became of it."""
-
-    work: Callable[[], Any]
-    result: Any = None
-    error: BaseException | None = None
-
-    def do(self) -> None:
-        try:
-            self.result = self.work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
-            self.error = error
-
-
 class Worker:
     """One thread that takes one piece of work after the other.
 
@@ -66,21 +51,9 @@ class Worker:
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Call `work(*args)` in the thread; see `Hop`."""
         task = trio.lowlevel.current_task()
-        job = _Job(lambda: work(*args))
-
-        def do() -> None:
-            job.do()
-            with suppress(trio.RunFinishedError):  # then nobody is left who would wait
-                self._token.run_sync_soon(trio.lowlevel.reschedule, task)
-
-        self._jobs.put(do)
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        if job.error is not None:
-            try:
-                raise job.error
-            finally:
-                del job  # no cycle of job, error and frame
-        return cast(T, job.result)
+        self._jobs.put(lambda: self._wake(task, outcome.capture(work, *args)))
+        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return result
 
     def post(self, work: Callable[[], None]) -> None:
         """Call `work()` in the thread some time; see `Hop`."""
@@ -90,6 +63,10 @@ class Worker:
         """End the thread; see `Hop`."""
         self._jobs.put(None)
         self._thread.join(seconds)
+
+    def _wake(self, task: trio.lowlevel.Task, result: outcome.Outcome[Any]) -> None:
+        with suppress(trio.RunFinishedError):  # then nobody is left who would wait
+            self._token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
     def _work(self) -> None:
         while (do := self._jobs.get()) is not None:

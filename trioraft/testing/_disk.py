@@ -190,7 +190,7 @@ class SimulatedFiles:
         self._root.lose_power(chance)
 
     def copy(self) -> SimulatedFiles:
-        """A second disk with the same contents, cache and faults included."""
+        """Another disk with the same contents, cache and faults."""
         return copy.deepcopy(self)
 
     def contents(self, path: str) -> bytes:
@@ -221,16 +221,14 @@ class SimulatedFiles:
 
     def pread(self, file: int, size: int, offset: int) -> bytes:
         """See `trioraft._storage.files.Files`."""
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
 
-        def act() -> bytes:
-            return bytes(handle.file.cache[offset : offset + size])
-
-        return self._call("pread", handle.path, act)
+        cache = handle.file.cache
+        return self._call("pread", handle.path, lambda: bytes(cache[offset : offset + size]))
 
     def pwrite(self, file: int, data: Bytes, offset: int) -> int:
         """See `trioraft._storage.files.Files`."""
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
         taken = len(data)
         if self._faults.get(self._count + 1) is Fault.SHORT:
             taken //= 2
@@ -247,24 +245,24 @@ class SimulatedFiles:
         If it is made to fail, what it was to write is still read, but no longer counts as
         unsynced: a later sync does not write it, as in Linux.
         """
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
         if self._faults.get(self._count + 1) in _ERRNO:
             handle.file.dirty.clear()
         self._call("fdatasync", handle.path, handle.file.sync)
 
     def size(self, file: int) -> int:
         """See `trioraft._storage.files.Files`."""
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
         return self._call("size", handle.path, lambda: len(handle.file.cache))
 
     def truncate(self, file: int, size: int) -> None:
         """See `trioraft._storage.files.Files`."""
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
         self._call("truncate", handle.path, lambda: handle.file.resize(size))
 
     def close(self, file: int) -> None:
         """See `trioraft._storage.files.Files`."""
-        handle = self._handles_get(file)
+        handle = self._handle_of(file)
 
         def act() -> None:
             del self._handles[file]
@@ -339,6 +337,8 @@ class SimulatedFiles:
             self._is_down = True
             raise Crash
         if fault in _ERRNO:
+            if name == "close":
+                act()  # a file is closed even if that fails
             raise OSError(_ERRNO[fault], os.strerror(_ERRNO[fault]), path)
         result = act()
         if fault is Fault.CRASH_AFTER:
@@ -346,7 +346,7 @@ class SimulatedFiles:
             raise Crash
         return result
 
-    def _handles_get(self, file: int) -> _Handle:
+    def _handle_of(self, file: int) -> _Handle:
         if self._is_down:
             raise Crash
         if file not in self._handles:

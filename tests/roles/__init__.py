@@ -1,0 +1,1 @@
+"""The roles, in a host that only takes notes."""
