@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "trioraft").rglob("*.py"))
-LONGEST_MODULE = 420
+LONGEST_MODULE = 422
 LONGEST_FUNCTION = 60
 
 NEVER = {

@@ -21,6 +21,8 @@ _NAME: Final = "__trioraft_name__"
 _VERB: Final = "__trioraft_verb__"
 _TIME: Final = struct.Struct("<Q")
 _MICROSECONDS: Final = 1_000_000
+_LATEST: Final = 1 << 62
+"""Some 146,000 years; a later time could not be counted on from."""
 
 
 @frozen
@@ -192,6 +194,8 @@ def stamped_time(payload: bytes) -> float:
     if len(payload) < _TIME.size:
         raise ProtocolError("an entry without a time")
     microseconds: int = _TIME.unpack_from(payload)[0]
+    if microseconds >= _LATEST:
+        raise ProtocolError("an entry from beyond the end of time")
     return microseconds / _MICROSECONDS
 
 

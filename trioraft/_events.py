@@ -91,6 +91,7 @@ class Subscription:
     def __init__(self) -> None:
         self._events: deque[AnyEvent] = deque(maxlen=_BACKLOG)
         self._missed = 0
+        self._ended = False
         self._bell = Bell()
 
     def tell(self, event: AnyEvent) -> None:
@@ -99,17 +100,25 @@ class Subscription:
         self._events.append(event)
         self._bell.ring()
 
+    def end(self) -> None:
+        """No more events will come: the iteration ends after those that wait."""
+        self._ended = True
+        self._bell.ring()
+
     def __aiter__(self) -> AsyncIterator[AnyEvent]:
         return self
 
     async def __anext__(self) -> AnyEvent:
         await self._bell.wait()
+        if self._ended and not self._events:
+            self._bell.ring()
+            raise StopAsyncIteration
         if self._missed:
             event: AnyEvent = EventsMissed(self._missed)
             self._missed = 0
         else:
             event = self._events.popleft()
-        if self._events:
+        if self._events or self._ended:
             self._bell.ring()
         return event
 
@@ -119,6 +128,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
+        self._ended = False
 
     @property
     def watched(self) -> bool:
@@ -130,10 +140,18 @@ class Hub:
         for subscription in self._subscriptions:
             subscription.tell(event)
 
+    def end(self) -> None:
+        """No more events will come."""
+        self._ended = True
+        for subscription in self._subscriptions:
+            subscription.end()
+
     @contextmanager
     def subscribed(self) -> Iterator[Subscription]:
         """A new reader, for as long as the context lasts."""
         subscription = Subscription()
+        if self._ended:
+            subscription.end()
         self._subscriptions.append(subscription)
         try:
             yield subscription

@@ -19,6 +19,7 @@ from trioraft._config import Config
 from trioraft._core import Core
 from trioraft._errors import CommandRejected, ServerStopped, StorageError
 from trioraft._handshake import Handshake
+from trioraft._naming import check_genesis, check_names
 from trioraft._reads import Answer, Anything
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
@@ -87,7 +88,7 @@ class Server:
         self._random = random if random is not None else Random()
         self._initial = dict(initial_cluster or {})
         self._hints = dict(peers or {})
-        _check_names(name, self._initial, self._hints, transport)
+        check_names(name, self._initial, self._hints, transport)
         self._vocabulary = Vocabulary(state_machine.commands)
         if storage is not None:
             self._storage = storage
@@ -125,7 +126,9 @@ class Server:
                 await self._live(listening=lambda: task_status.started())
         finally:
             self._core.tickets.server_stopped(self._core.node.configuration.cluster)
+            self._hub.emit(say.StateChange("stopped", self.state))
             self._ended.set()
+            self._hub.end()
 
     async def stop(self) -> None:
         """End in good order: `serve` returns.  Does nothing to a server that does not run."""
@@ -174,7 +177,7 @@ class Server:
 
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[say.Subscription]:
-        """Watch this server: iterate over what the context gives.
+        """Watch this server: iterate over what the context gives, until the server has ended.
 
         A slow reader stalls nobody: it loses the oldest events and is told how many.
         """
@@ -315,6 +318,7 @@ class Server:
 
     async def _form(self, configuration: Configuration) -> None:
         """Make the genesis durable; it is not spoken of before that."""
+        check_genesis(configuration, self.transport)
         self._core.state = evolve(self._core.state, genesis=configuration)
         await self._storage.write(Batch(state=self._core.state.encode()))
 
@@ -397,23 +401,3 @@ class Server:
     def _must_lead(self) -> None:
         if not isinstance(self._core.node.role, Leading):
             raise self._core.not_leader()
-
-
-def _check_names(
-    name: str, initial: Mapping[str, str], hints: Mapping[str, str], transport: Transport
-) -> None:
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"a server's name must be a string that is not empty, not {name!r}")
-    for other, address in [*initial.items(), *hints.items()]:
-        if not isinstance(other, str) or not other:
-            raise ValueError(f"a server's name must be a string that is not empty, not {other!r}")
-        if not isinstance(address, str):
-            raise ValueError(f"the address of {other} must be a string, not {address!r}")
-        try:
-            transport.check_address(address)
-        except ValueError as error:
-            raise ValueError(f"the address of {other}: {error}") from error
-    if initial and name not in initial:
-        raise ValueError(f"initial_cluster must name this server, {name}: it has {list(initial)}")
-    if len(set(initial.values())) < len(initial):
-        raise ValueError(f"two servers of initial_cluster have one address: {dict(initial)}")

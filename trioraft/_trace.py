@@ -43,7 +43,7 @@ class Trace:
     """Writes a server's trace to a file, a line at a time."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
+        self._file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  closed by close()
         self._seq = 0
         self._now = 0.0
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,9 @@ def chat(*options: str) -> Iterator[Chat]:
             assert found, f"first line: {line!r}"
             yield Chat(process, found[1])
         finally:
+            process.terminate()  # so that it removes its temporary directory
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
             process.kill()
 
 

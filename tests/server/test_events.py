@@ -281,3 +281,17 @@ async def test_an_idle_leader_says_hello_and_no_more() -> None:
         beats = [message for message in sent if isinstance(message, AppendEntries)]
         assert 180 <= len(beats) <= 202  # two followers, a heartbeat every 50 ms
         assert len(sent) - len(beats) <= 2 * 5 * 4  # signs of life on streams without requests
+
+
+@in_virtual_time
+async def test_watching_ends_with_the_server() -> None:
+    async with a_cluster(1) as cluster:
+        server, seen = cluster.make("n1"), list[Any]()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(keep, server, seen)
+            await cluster.run(server)
+            await cluster.settled()
+            await server.stop()
+        assert seen[-1] == StateChange("stopped", "leader")
+        async with server.events() as events:
+            assert [event async for event in events] == []

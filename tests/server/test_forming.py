@@ -438,6 +438,7 @@ NOBODY = ServerId("n2", "nobody")
         (PreVote(1, 0, 0), "expected a Hello, got PreVote"),
         (Refusal("not today"), "n2 refused: not today"),
         (Genesis(Configuration("c", (Member(NOBODY, "mem://n2"),))), "does not name this server"),
+        ("a bad address", "a genesis with a bad address"),
         ("another name", "expected n2, reached n3"),
         ("a cluster", "belongs to a cluster that does not name this server"),
     ],
@@ -453,8 +454,12 @@ async def test_whatever_answers_in_a_peers_place_is_told_apart(
     async with a_cluster(3) as cluster, trio.open_nursery() as nursery:
 
         async def respond(connection: Connection) -> None:
-            await connection.receive()
-            if isinstance(answer, str):
+            dialler = decode(await connection.receive())
+            assert isinstance(dialler, Hello)
+            if answer == "a bad address":
+                genesis = Genesis(Configuration("c", (Member(dialler.id, "nowhere"),)))
+                await connection.send(encode(genesis))
+            elif isinstance(answer, str):
                 await connection.send(encode(hello("n1", **changes[answer])))
             elif answer is not None:
                 await connection.send(encode(answer))

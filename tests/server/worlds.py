@@ -222,6 +222,9 @@ class Watch:
             case Commit(value=entry):
                 self.cluster.applies(self.server.name, entry)
 
+    def end(self) -> None:
+        """Nothing is left to see."""
+
 
 class Cluster:
     """Servers, their disks and the network between them; checks figure 3 all the time."""

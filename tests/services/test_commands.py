@@ -364,3 +364,8 @@ def test_an_entry_carries_its_time_to_the_microsecond(time: float) -> None:
 def test_an_entry_without_a_time_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError, match="an entry without a time"):
         stamped_time(payload)
+
+
+def test_a_time_that_could_not_be_counted_on_from_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="end of time"):
+        stamped_time(b"\xff" * 8)

@@ -160,3 +160,14 @@ def test_events_are_values_with_what_is_and_what_was() -> None:
     assert Heartbeat(0.5, peer="n2") != Heartbeat(0.5, peer="n3")
     assert Heartbeat(0.5, peer="n2").previous is None
     assert "StateChange" in repr(event)
+
+
+async def test_the_iteration_ends_when_no_more_can_come(autojump_clock: object) -> None:
+    hub = Hub()
+    with hub.subscribed() as early:
+        hub.emit(TermChange(1))
+        hub.end()
+        assert [event async for event in early] == [TermChange(1)]
+        assert [event async for event in early] == []
+    with hub.subscribed() as late:
+        assert [event async for event in late] == []

@@ -348,6 +348,21 @@ def test_no_entry_is_of_a_later_term_than_its_leader() -> None:
             decode(append([4, entries], term=3))
 
 
+def test_terms_rise_from_what_comes_before_the_entries() -> None:
+    assert decode(append([4, log_of((4, 2))], term=3, prev_log_term=2)).entries.last == 4
+    with pytest.raises(ProtocolError, match="terms fall"):
+        decode(append([4, log_of((4, 1))], term=3, prev_log_term=2))
+    with pytest.raises(ProtocolError, match="later term"):
+        decode(append([4, b""], term=3, prev_log_term=4))
+
+
+def test_only_the_beginning_of_the_log_has_no_term() -> None:
+    """A peer that claims otherwise must not look like a broken invariant of this server."""
+    for index, term in ((0, 1), (3, 0)):
+        with pytest.raises(ProtocolError, match="no log has term"):
+            decode(append([index + 1, b""], prev_log_index=index, prev_log_term=term))
+
+
 def test_a_heartbeat_has_no_entries_and_still_a_place() -> None:
     entries = decode(append([4, b""])).entries
     assert entries == Entries(4, 3)

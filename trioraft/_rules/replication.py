@@ -179,6 +179,7 @@ def on_proposed(node: Node, event: Proposed) -> Outcome:
     """Append the commands of this server's callers; sending and writing go in parallel."""
     if not isinstance(node.role, Leading):
         return node, [do.Refuse(event.batch)]
+    assert event.count > 0, "an empty batch would read as a no-op"
     first = node.log.last_index + 1
     last = node.log.last_index + event.count
     disk = node.disk.asking(last, node.log.last_index)

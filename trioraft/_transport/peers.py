@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
@@ -71,6 +72,7 @@ class Peers:
         self._slowest_redial = slowest_redial
         self._patience = patience
         self._incoming: dict[ServerId, Conversation] = {}
+        self._complaints: deque[str] = deque(maxlen=64)
         self.links = {name: Link(name, addresses[name]) for name in sorted(addresses) if name != me}
         """By name."""
 
@@ -149,7 +151,10 @@ class Peers:
                     await self._answer(peer, connection)
         except LOST as error:
             reason = str(error) or type(error).__name__
-            level = logging.WARNING if isinstance(error, ProtocolError) else logging.INFO
+            level = logging.INFO
+            if isinstance(error, ProtocolError):  # told once: who is refused dials again and again
+                level = logging.DEBUG if reason in self._complaints else logging.WARNING
+                self._complaints.append(reason)
             _LOG.log(level, "%s: an incoming stream ended: %s", self._me, reason)
 
     async def _answer(self, peer: ServerId, connection: Connection) -> None:

@@ -125,13 +125,25 @@ def decode(data: bytes) -> WireMessage:
         message: WireMessage = _CONVERTER.structure(fields, cls)
     except MALFORMED as error:
         raise ProtocolError(f"a malformed {cls.__name__}: {error}") from error
-    if isinstance(message, AppendEntries) and message.entries.first != message.prev_log_index + 1:
-        raise ProtocolError("the entries do not follow prev_log_index")
-    if isinstance(message, AppendEntries) and any(
-        term > message.term for _, term in message.entries.runs
-    ):
-        raise ProtocolError("an entry is of a later term than its leader")
+    if isinstance(message, AppendEntries):
+        _check_order(message)
     return message
+
+
+def _check_order(request: AppendEntries) -> None:
+    """See that indexes and terms run on from what comes before the entries to the leader's term.
+
+    Raises:
+        ProtocolError: they don't; the rules rely on it.
+    """
+    prev_index, prev_term = request.prev_log_index, request.prev_log_term
+    if request.entries.first != prev_index + 1:
+        raise ProtocolError("the entries do not follow prev_log_index")
+    if (prev_index == 0) != (prev_term == 0):
+        raise ProtocolError(f"no log has term {prev_term} at index {prev_index}")
+    terms = [prev_term, *(term for _, term in request.entries.runs), request.term]
+    if terms != sorted(terms):
+        raise ProtocolError("the entries' terms fall, or one is of a later term than its leader")
 
 
 def entries_of(frames: list[bytes]) -> Entries:

@@ -229,9 +229,8 @@ class SimulatedFiles:
     def pwrite(self, file: int, data: Bytes, offset: int) -> int:
         """See `trioraft._storage.files.Files`."""
         handle = self._handle_of(file)
-        taken = len(data)
-        if self._faults.get(self._count + 1) is Fault.SHORT:
-            taken //= 2
+        is_short = self._faults.get(self._count + 1) is Fault.SHORT
+        taken = len(data) // 2 if is_short else len(data)
 
         def act() -> int:
             handle.file.write(memoryview(data)[:taken], offset)
