@@ -21,8 +21,10 @@ class StateMachine(Protocol):
     follow from the state and the command alone: no clock, no chance, no I/O.
     """
 
-    commands: Sequence[type[Any]]
-    """Every command and query class that the machine understands."""
+    @property
+    def commands(self) -> Sequence[type[Any]]:
+        """Every command and query class that the machine understands; a class attribute will do."""
+        ...
 
     def save(self) -> bytes:
         """The whole state as bytes, for a snapshot."""
@@ -83,11 +85,12 @@ class Storage(Protocol):
     async def write(self, batch: Batch) -> None:
         """Make the batch durable; on return no crash and no power cut undoes it.
 
-        Not cut short by cancellation: whoever cancels waits for the write in flight.
+        Not cut short by cancellation: whoever cancels waits for the write in flight, and a write
+        that is cancelled before it begins does nothing.
 
         Raises:
-            StorageError: the medium failed.  Whether the batch is there after the next `open` is
-                open; every later write raises too.
+            StorageError: the storage is not open, or the medium failed.  Whether the batch is
+                there after the next `open` is open; every later write raises too.
         """
         ...
 
@@ -98,12 +101,16 @@ class Storage(Protocol):
 
         Raises:
             StorageCorrupt: what is there is damaged.
-            StorageError: the medium failed.
+            StorageError: the storage is not open, or the medium failed.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of everything; the next `open` may come at once, from another process too."""
+        """Let go of everything; the next `open` may come at once, from another process too.
+
+        Raises:
+            StorageError: the medium failed at the end; everything was let go of all the same.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -66,7 +66,7 @@ class Lines:
 class Room:
     """All lines, in the order in which the cluster agreed on them."""
 
-    commands: Sequence[type[Any]] = (Say, Lines)
+    commands = (Say, Lines)
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
