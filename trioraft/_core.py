@@ -45,7 +45,7 @@ from trioraft._state import HardState
 from trioraft._tickets import Ticket, Tickets
 from trioraft._trace import Trace, state_name
 from trioraft._wire.codec import entries_of
-from trioraft._wire.frames import Entry, Kind, frame, parse_entry
+from trioraft._wire.frames import Entry, Kind, frame, parse_entry, payload_of
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -244,7 +244,7 @@ class Core:
             case fx.WriteEntries(write, entries, cuts):
                 self.recent.append(entries.first, entries.frames)
                 self._writer.append(write, entries.first, entries.frames, cuts=cuts)
-                self._time.saw(stamped_time(parse_entry(entries.frames[-1]).payload))
+                self._time.saw(stamped_time(payload_of(entries.frames[-1])))
             case fx.SaveTerm(write, term, voted_for):
                 self.state = evolve(self.state, term=term, voted_for=voted_for)
                 self._writer.save(write, self.state.encode())
@@ -325,7 +325,7 @@ class Core:
         now = self.clock.now()
         if isinstance(message, AppendEntries) and message.entries.frames:
             # Before anything has changed: a stranger's nonsense must not be half carried out.
-            stamped_time(parse_entry(message.entries.frames[-1]).payload)
+            stamped_time(payload_of(message.entries.frames[-1]))
         if isinstance(message, AppendEntries) and message.term >= self._node.term:
             silence = now - self._heard_at
             self._heard_at = now

@@ -132,7 +132,11 @@ def _answer(node: Node, now: float, request: AppendEntries) -> Outcome:
     if node.role.owes:
         return node, []
     owing = evolve(node, role=evolve(node.role, owes=True))
-    return owing, [do.AnswerBy(now + node.settings.heartbeat_interval / 2)]
+    return owing, [_answer_by(node, now)]
+
+
+def _answer_by(node: Node, now: float) -> Effect:
+    return do.AnswerBy(now + node.settings.heartbeat_interval / 2)
 
 
 def _success(node: Node) -> list[Effect]:
@@ -156,8 +160,7 @@ def on_answer_due(node: Node, event: AnswerDue) -> Outcome:
     assert isinstance(role, Following), "the tenure was checked"
     if not role.owes:
         return node, []
-    again = do.AnswerBy(event.now + node.settings.heartbeat_interval / 2)
-    return node, [*_success(node), again]
+    return node, [*_success(node), _answer_by(node, event.now)]
 
 
 def on_persisted_following(node: Node, event: Persisted) -> Outcome:
@@ -168,7 +171,7 @@ def on_persisted_following(node: Node, event: Persisted) -> Outcome:
         return node, []
     answer = _success(node)
     if node.disk.index < role.verified:
-        return node, [*answer, do.AnswerBy(event.now + node.settings.heartbeat_interval / 2)]
+        return node, [*answer, _answer_by(node, event.now)]
     return evolve(node, role=evolve(role, owes=False)), [*answer, do.AnswerBy(math.inf)]
 
 

@@ -70,6 +70,11 @@ def identity(whole: bytes) -> tuple[int, int]:
     return index, term
 
 
+def payload_of(whole: bytes) -> bytes:
+    """The payload of a frame that is known to be good."""
+    return whole[FRAME_OVERHEAD:]
+
+
 def parse_entry(whole: bytes) -> Entry:
     """Take one good frame apart.
 
