@@ -37,7 +37,7 @@ class Applier:
         tickets: Tickets,
         recent: Recent,
         storage: Storage,
-        on_applied: Callable[[Entry], None],
+        on_applied: Callable[[Entry, outcome.Outcome[Any] | None], None],
     ) -> None:
         self._machine = machine
         self._vocabulary = vocabulary
@@ -90,12 +90,11 @@ class Applier:
         """
         if entry.index != self.applied + 1:
             raise ProtocolError(f"entry {entry.index} came where {self.applied + 1} was due")
-        if entry.kind is Kind.COMMAND:
-            self._apply_command(entry)
+        result = self._apply_command(entry) if entry.kind is Kind.COMMAND else None
         self.applied = entry.index
-        self._on_applied(entry)
+        self._on_applied(entry, result)
 
-    def _apply_command(self, entry: Entry) -> None:
+    def _apply_command(self, entry: Entry) -> outcome.Outcome[Any]:
         ticket = self._tickets.at(entry.index, entry.term)
         command = self._read(entry) if ticket is None else ticket.command
         time = stamped_time(entry.payload)
@@ -109,6 +108,7 @@ class Applier:
             result = outcome.Error(error)
         if ticket is not None:
             self._tickets.applied(ticket, result)
+        return result
 
     def _read(self, entry: Entry) -> Any:
         try:

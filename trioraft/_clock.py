@@ -24,9 +24,18 @@ class Clock:
         """The present instant."""
         return trio.current_time()
 
-    def deadline(self, instant: float) -> float:
-        """The same instant by Trio's clock, for a cancel scope."""
-        return instant
+    def until(self, instant: float) -> trio.CancelScope:
+        """A scope that is cancelled at this instant."""
+        return trio.CancelScope(deadline=instant)
+
+    def move(self, scope: trio.CancelScope, instant: float) -> None:
+        """Let a scope that `until` gave end at another instant."""
+        scope.deadline = instant
+
+    async def sleep_until(self, instant: float) -> None:
+        """Return at this instant, or at once if it is over; always a checkpoint."""
+        with self.until(instant):
+            await trio.sleep_forever()
 
     def utc(self) -> float:
         """Seconds since 1970; read once in a cluster's life, to give its own time a start."""
@@ -45,12 +54,12 @@ class Deadline:
         """Wait for this instant instead."""
         self.instant = instant
         if self._scope is not None:
-            self._scope.deadline = self._clock.deadline(instant)
+            self._clock.move(self._scope, instant)
 
     async def passed(self) -> None:
         """Return once the instant is over and was not moved; one task waits at a time."""
         while True:
-            with trio.CancelScope(deadline=self._clock.deadline(self.instant)) as self._scope:
+            with self._clock.until(self.instant) as self._scope:
                 await trio.sleep_forever()
             self._scope = None
             for _ in range(_GRACE_PASSES):

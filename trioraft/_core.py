@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
+import outcome
 import trio
 from attrs import evolve
 
@@ -21,6 +22,7 @@ from trioraft._config import Config
 from trioraft._diskwriter import DiskWriter
 from trioraft._errors import InternalError, NotLeaderError
 from trioraft._limits import APPEND_WINDOW, MAX_APPEND_BYTES, MAX_LOG_ENTRIES_PER_REQUEST
+from trioraft._observer import Observer
 from trioraft._outbox import Outbox
 from trioraft._recent import Recent
 from trioraft._roles import Candidate, Follower, Leader
@@ -78,6 +80,7 @@ class Core:
         hub: say.Hub,
         post: Callable[[ServerId, Message], None],
         address_of: Callable[[str], str | None],
+        observers: Sequence[Observer],
     ) -> None:
         """Begin with what the disk held; all of it counts as durable."""
         last = recovered.last_index
@@ -119,7 +122,7 @@ class Core:
         self._fetches: deque[fx.Fetch] = deque()
         self._fetch_bell = Bell()
         self._heard_at = -math.inf
-        self._trace: Trace | None = None
+        self._observers = list(observers)
         self._outbox = Outbox(self._let_go)
         self._writer = DiskWriter(storage, self._persisted)
 
@@ -140,8 +143,8 @@ class Core:
                 await self._govern()
         finally:
             self._joined = False
-            if self._trace is not None:
-                self._trace.close()
+            for observer in self._observers:
+                observer.close()
 
     def _join(self, configuration: Configuration) -> None:
         """From here on the rules are at work."""
@@ -154,8 +157,9 @@ class Core:
             sticky_until=now if alone else now + self.state.stickiness,
         )
         if self._config.trace is not None:
-            self._trace = Trace(self._config.trace)
-            self._trace.restart(self._node, now)
+            self._observers.append(Trace(self._config.trace))
+        for observer in self._observers:
+            observer.restart(self._node, now)
         for peer in self._node.peers:
             self.hub.emit(say.PeerAdded(peer.name))
         self._perform(fx.ElectionBy(now))
@@ -215,12 +219,12 @@ class Core:
         try:
             after, effects = step(before, event)
         except BaseException:
-            if self._trace is not None:
-                self._trace.broken(before, event, self.applier.applied)
+            for observer in self._observers:
+                observer.broken(before, event, self.applier.applied)
             raise
         self._node = after
-        if self._trace is not None:
-            self._trace.stepped(before, event, after, effects, self.applier.applied)
+        for observer in self._observers:
+            observer.stepped(before, event, after, effects, self.applier.applied)
         if isinstance(event, Persisted):
             self._outbox.release(after.disk.done)
         for effect in effects:
@@ -300,8 +304,8 @@ class Core:
         self._writer.append(effect.write, effect.first, frames, cuts=False)
 
     def _let_go(self, effect: fx.Send) -> None:
-        if self._trace is not None:
-            self._trace.sent(self._node, effect.to, effect.message, self.applier.applied)
+        for observer in self._observers:
+            observer.sent(self._node, effect.to, effect.message, self.applier.applied)
         self._post(effect.to, effect.message)
 
     def _announce(self, before: Node, after: Node) -> None:
@@ -341,9 +345,9 @@ class Core:
     def _persisted(self, write: int) -> None:
         self.step(Persisted(self.clock.now(), write))
 
-    def _applied(self, entry: Entry) -> None:
-        if self._trace is not None:
-            self._trace.applied(self._node, entry.index)
+    def _applied(self, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
+        for observer in self._observers:
+            observer.applied(self._node, entry, result)
         if self.hub.watched:
             self.hub.emit(say.Commit(entry))
 

@@ -179,7 +179,7 @@ class Handshake:
         return None
 
     def _in_time(self) -> trio.CancelScope:
-        return trio.CancelScope(deadline=self._clock.deadline(self._clock.now() + self._patience))
+        return self._clock.until(self._clock.now() + self._patience)
 
     def _hello(self, expected: str | None) -> Hello:
         me = self._me

@@ -20,6 +20,7 @@ from trioraft._core import Core
 from trioraft._errors import CommandRejected, ServerStopped, StorageError
 from trioraft._handshake import Handshake
 from trioraft._naming import check_genesis, check_names
+from trioraft._observer import Observer
 from trioraft._reads import Answer, Anything
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
@@ -57,6 +58,7 @@ class Server:
         storage: Storage | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Describe a server; nothing is opened or written before `serve`.
 
@@ -73,6 +75,8 @@ class Server:
             storage: another place for the log than `path`.
             clock: another clock than Trio's.
             random: another source of chance.
+            observer: looks on while the rules work, as the simulation does.  What it is told is
+                no stable interface; `Config(trace=...)` is.
 
         Raises:
             ValueError: a name or an address makes no sense; the message says which.
@@ -86,6 +90,7 @@ class Server:
         self.config = config if config is not None else Config()
         self._clock = clock if clock is not None else Clock()
         self._random = random if random is not None else Random()
+        self._observers = () if observer is None else (observer,)
         self._initial = dict(initial_cluster or {})
         self._hints = dict(peers or {})
         check_names(name, self._initial, self._hints, transport)
@@ -336,6 +341,7 @@ class Server:
             hub=self._hub,
             post=self._post,
             address_of=self._address_of,
+            observers=self._observers,
         )
 
     def _new_handshake(self, state: HardState) -> Handshake:

@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 import cattrs
+import outcome
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
@@ -30,6 +31,7 @@ from trioraft._rules.log import Entries
 from trioraft._rules.messages import Message
 from trioraft._rules.node import Campaigning, Following, Leading, Node, Role
 from trioraft._rules.step import step
+from trioraft._wire.frames import Entry
 
 _ROLES: Final = {Following: "follower", Campaigning: "candidate", Leading: "leader"}
 
@@ -53,7 +55,7 @@ class Trace:
         self._write("restart", node, 0, None, {"type": "restart", "node": _plain(node)})
 
     def stepped(
-        self, before: Node, event: Event, after: Node, effects: Iterable[Effect], applied: int
+        self, before: Node, event: Event, after: Node, effects: Sequence[Effect], applied: int
     ) -> None:
         """The rules have taken an event."""
         self._now = event.now
@@ -87,9 +89,9 @@ class Trace:
         """A message leaves."""
         self._write("send", node, applied, to.name, _message(message))
 
-    def applied(self, node: Node, index: int) -> None:
+    def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
         """An entry was applied."""
-        self._write("apply", node, index, None, {"type": "apply", "index": index})
+        self._write("apply", node, entry.index, None, {"type": "apply", "index": entry.index})
 
     def close(self) -> None:
         """End the file."""

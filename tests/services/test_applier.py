@@ -54,7 +54,7 @@ class World:
             tickets=self.tickets,
             recent=self.recent,
             storage=self.storage,
-            on_applied=self.told.append,
+            on_applied=lambda entry, _: self.told.append(entry),
         )
 
     async def run_to(self, index: int) -> None:

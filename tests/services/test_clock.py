@@ -22,8 +22,11 @@ class Skewed(Clock):
     def now(self) -> float:
         return trio.current_time() / 2 + 1000
 
-    def deadline(self, instant: float) -> float:
-        return (instant - 1000) * 2
+    def until(self, instant: float) -> trio.CancelScope:
+        return trio.CancelScope(deadline=(instant - 1000) * 2)
+
+    def move(self, scope: trio.CancelScope, instant: float) -> None:
+        scope.deadline = (instant - 1000) * 2
 
 
 async def passing(deadline: Deadline, passed: list[float]) -> None:

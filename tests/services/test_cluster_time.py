@@ -98,5 +98,10 @@ async def test_trios_clock_is_the_default(autojump_clock: MockClock) -> None:
     before = clock.now()
     await trio.sleep(5)
     assert clock.now() - before == 5
-    assert clock.deadline(7.5) == 7.5
     assert clock.utc() > 1_700_000_000
+    with clock.until(clock.now() + 1) as scope:
+        clock.move(scope, clock.now() + 2)
+        await trio.sleep_forever()
+    assert clock.now() - before == 7
+    await clock.sleep_until(clock.now() + 3)
+    assert clock.now() - before == 10

@@ -41,4 +41,4 @@ class Candidate:
             now = clock.now()
             self.host.step(SolicitDue(now, tenure, peer))
             again = now + self.host.node.settings.heartbeat_interval
-            await trio.sleep_until(clock.deadline(again))
+            await clock.sleep_until(again)

@@ -45,6 +45,5 @@ class Leader:
         host, bell = self.host, self.host.bell(peer)
         while True:
             host.step(host.append_due(peer, tenure))
-            heartbeat = host.clock.deadline(host.node.heartbeat_at(peer))
-            with trio.CancelScope(deadline=heartbeat):
+            with host.clock.until(host.node.heartbeat_at(peer)):
                 await bell.wait()

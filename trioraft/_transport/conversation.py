@@ -80,7 +80,7 @@ class Conversation:
     async def _watch(self) -> None:
         """Ask for a sign of life after a silence, and give up after a second one."""
         while True:
-            await trio.sleep_until(self._clock.deadline(self._heard_at + self._patience))
+            await self._clock.sleep_until(self._heard_at + self._patience)
             if self._clock.now() < self._heard_at + self._patience:
                 continue
             if self._pinged:

@@ -106,15 +106,15 @@ class Peers:
                 link.peer = link.conversation = None
             pause = first if talked else min(2 * pause, self._slowest_redial)
             wait = pause * self._random.uniform(0.5, 1)
-            await trio.sleep_until(self._clock.deadline(self._clock.now() + wait))
+            await self._clock.sleep_until(self._clock.now() + wait)
 
     async def _talk_to(self, link: Link) -> bool:
         # A packet into a black hole is answered by nobody: without a bound of its own, dialling
         # would go on long after the network has healed.
-        given = self._clock.deadline(self._clock.now() + self._patience)
-        with bare_errors(), trio.CancelScope(deadline=given) as dialling:
+        given = self._clock.now() + self._patience
+        with bare_errors(), self._clock.until(given) as dialling:
             async with self._transport.connect(link.address) as connection:
-                dialling.deadline = math.inf
+                self._clock.move(dialling, math.inf)
                 peer = await self._handshake.dial(connection, link.name)
                 if peer is None:
                     return True
