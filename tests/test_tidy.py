@@ -22,7 +22,7 @@ NEVER = {
     r"timeout\s*:\s*float\b.*=": "no timeout= parameters: callers use cancel scopes",
 }
 MAY = {"_config.py": r"timeout\s*:\s*float\b.*="}
-SHIELDS = {"websocket.py", "_transport_suite.py"}
+SHIELDS = {"websocket.py", "_transport_suite.py", "_hop.py"}
 THREADS = {"worker.py", "extents.py"}
 
 

@@ -75,8 +75,7 @@ class Server:
             storage: another place for the log than `path`.
             clock: another clock than Trio's.
             random: another source of chance.
-            observer: looks on while the rules work, as the simulation does.  What it is told is
-                no stable interface; `Config(trace=...)` is.
+            observer: looks on, as the simulation does; not a stable interface, unlike the trace.
 
         Raises:
             ValueError: a name or an address makes no sense; the message says which.
@@ -95,10 +94,8 @@ class Server:
         self._hints = dict(peers or {})
         check_names(name, self._initial, self._hints, transport)
         self._vocabulary = Vocabulary(state_machine.commands)
-        if storage is not None:
-            self._storage = storage
-        else:
-            self._storage = MemoryStorage() if path is None else DiskStorage(path)
+        kept: Storage = MemoryStorage() if path is None else DiskStorage(path)
+        self._storage = kept if storage is None else storage
         self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)
         self._began = False
         self._ended = trio.Event()

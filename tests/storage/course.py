@@ -10,7 +10,8 @@ from attrs import define, evolve, field
 from trioraft._storage.segments import SegmentLog
 from trioraft._wire.frames import Kind, frame, identity
 from trioraft.abc import Batch, Recovered
-from trioraft.testing._disk import Chance, SimulatedFiles
+from trioraft.testing._cache import Chance
+from trioraft.testing._disk import SimulatedFiles
 
 DIRECTORY = "/data/n1"
 SEGMENT_BYTES = 16 << 10

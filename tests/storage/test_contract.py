@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trioraft._storage.disk import DiskStorage
 from trioraft._storage.memory import MemoryStorage
-from trioraft.testing._disk import SimulatedFiles, SimulatedHop
+from trioraft.testing import SimulatedFiles
+from trioraft.testing._hop import SimulatedHop
 from trioraft.testing._storage_suite import check_storage
 
 

@@ -17,10 +17,10 @@ from trioraft._transport.websocket import WebSocketTransport
 from trioraft.abc import Connection, Transport
 from trioraft.testing._network import (
     DIAL_SECONDS,
-    QUEUE_MESSAGES,
     MemoryNetwork,
     MemoryTransport,
 )
+from trioraft.testing._pipe import QUEUE_MESSAGES
 from trioraft.testing._transport_suite import check_transport
 
 A, B, C = "mem://a", "mem://b", "mem://c"

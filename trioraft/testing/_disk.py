@@ -10,28 +10,17 @@ from __future__ import annotations
 import copy
 import enum
 import errno
-import math
 import os
-from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
-import trio
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from trioraft._errors import StorageLocked
 from trioraft._storage.files import Bytes
+from trioraft.testing._cache import Chance, Directory, File
 
 T = TypeVar("T")
-
-PAGE: Final = 4096
-
-
-class Chance(Protocol):
-    """What a power cut draws from; `random.Random` is one."""
-
-    def randrange(self, stop: int, /) -> int:
-        """A number from 0 to `stop - 1`."""
-        ...
 
 
 class Crash(BaseException):
@@ -43,97 +32,13 @@ class Fault(enum.Enum):
 
     CRASH_BEFORE = "killed before the call did anything"
     CRASH_AFTER = "killed when the call had done everything"
+    TORN = "killed in the middle of a write; any other call is killed before it did anything"
     BROKEN = "EIO"
     FULL = "ENOSPC"
     SHORT = "a write that takes only a part"
 
 
 _ERRNO: Final = {Fault.BROKEN: errno.EIO, Fault.FULL: errno.ENOSPC}
-
-
-@define
-class _File:
-    """What the cache holds of a file, and what the disk does."""
-
-    cache: bytearray = field(factory=bytearray)
-    disk: bytearray = field(factory=bytearray)
-    dirty: dict[int, list[bytes]] = field(factory=dict)
-    """Unsynced pages by number, in all the versions that the disk may have got."""
-
-    def write(self, data: Bytes, offset: int) -> None:
-        end = offset + len(data)
-        self.cache.extend(bytes(max(offset - len(self.cache), 0)))
-        self.cache[offset:end] = data
-        for page in range(offset // PAGE, -(-end // PAGE)):
-            version = bytes(self.cache[page * PAGE : (page + 1) * PAGE])
-            self.dirty.setdefault(page, []).append(version)
-
-    def resize(self, size: int) -> None:
-        del self.cache[size:]
-        self.cache.extend(bytes(size - len(self.cache)))
-        last = size // PAGE
-        for page in [page for page in self.dirty if page >= last]:
-            del self.dirty[page]
-        self.dirty.setdefault(last, []).append(bytes(self.cache[last * PAGE :]))
-
-    def sync(self) -> None:
-        for page, versions in self.dirty.items():
-            self._put(page, versions[-1])
-        del self.disk[len(self.cache) :]
-        self.disk.extend(bytes(len(self.cache) - len(self.disk)))
-        self.dirty.clear()
-
-    def lose_power(self, chance: Chance) -> None:
-        for page, versions in sorted(self.dirty.items()):
-            kept = chance.randrange(len(versions) + 1)
-            if kept:
-                self._put(page, versions[kept - 1])
-        if len(self.disk) != len(self.cache) and chance.randrange(2):
-            del self.disk[len(self.cache) :]
-            self.disk.extend(bytes(len(self.cache) - len(self.disk)))
-        self.dirty.clear()
-        self.cache = bytearray(self.disk)
-
-    def _put(self, page: int, data: bytes) -> None:
-        self.disk.extend(bytes(max(page * PAGE - len(self.disk), 0)))
-        self.disk[page * PAGE : page * PAGE + len(data)] = data
-
-
-_Names = dict[str, "_File | _Directory"]
-
-
-@define
-class _Directory:
-    """Names in the cache, and those on the disk with what was done since, oldest first."""
-
-    cache: _Names = field(factory=dict)
-    disk: _Names = field(factory=dict)
-    pending: list[dict[str, _File | _Directory | None]] = field(factory=list)
-
-    def change(self, names: dict[str, _File | _Directory | None]) -> None:
-        self.pending.append(names)
-        self._apply(self.cache, names)
-
-    def sync(self) -> None:
-        self.disk = dict(self.cache)
-        self.pending.clear()
-
-    def lose_power(self, chance: Chance) -> None:
-        for names in self.pending:
-            if chance.randrange(2):
-                self._apply(self.disk, names)
-        self.pending.clear()
-        self.cache = dict(self.disk)
-        for _, node in sorted(self.cache.items()):
-            node.lose_power(chance)
-
-    @staticmethod
-    def _apply(target: _Names, names: dict[str, _File | _Directory | None]) -> None:
-        for name, node in names.items():
-            if node is None:
-                target.pop(name, None)
-            else:
-                target[name] = node
 
 
 @frozen
@@ -147,7 +52,7 @@ class Call:
 @define
 class _Handle:
     path: str
-    file: _File
+    file: File
 
 
 class SimulatedFiles:
@@ -161,11 +66,12 @@ class SimulatedFiles:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         """What was called, since the list was last cleared."""
-        self._root = _Directory()
+        self._root = Directory()
         self._handles: dict[int, _Handle] = {}
         self._locked: dict[str, int] = {}
         self._next_handle = 3
         self._faults: dict[int, Fault] = {}
+        self._next_faults: dict[str, Fault] = {}
         self._count = 0
         self._is_down = False
 
@@ -175,11 +81,24 @@ class SimulatedFiles:
         """Let the `call`-th call from now on meet a fault."""
         self._faults[self._count + call] = fault
 
+    def fail_next(self, name: str, fault: Fault) -> None:
+        """Let the next call of this name meet a fault: "fdatasync", "pwrite", ..."""
+        self._next_faults[name] = fault
+
+    def go_down(self) -> None:
+        """Let every call from now on raise `Crash`: the process is being killed."""
+        self._is_down = True
+
     def kill(self) -> None:
         """End the process: its files are closed, its locks let go, the cache stays."""
         self._handles.clear()
         self._locked.clear()
         self._is_down = False
+
+    def mend(self) -> None:
+        """Forget the faults that are still to come."""
+        self._faults.clear()
+        self._next_faults.clear()
 
     def crash(self, chance: Chance) -> None:
         """Cut the power: of what was not synced, each page and each name is kept or lost.
@@ -209,6 +128,20 @@ class SimulatedFiles:
         contents[offset] ^= 1 << bit
         self.damage(path, bytes(contents))
 
+    def rot(self, chance: Chance) -> str | None:
+        """Turn one bit of what was written, and say where; None if there is nothing yet."""
+        written = [
+            (path, len(bytes(file.cache).rstrip(b"\0")))
+            for path, file in self._files("", self._root)
+        ]
+        rotten = [(path, size) for path, size in written if size]
+        if not rotten:
+            return None
+        path, size = rotten[chance.randrange(len(rotten))]
+        offset = chance.randrange(size)
+        self.flip(path, offset, chance.randrange(8))
+        return f"{path}, offset {offset}"
+
     # What the segment log does
 
     def open(self, path: str) -> int:
@@ -229,8 +162,8 @@ class SimulatedFiles:
     def pwrite(self, file: int, data: Bytes, offset: int) -> int:
         """See `trioraft._storage.files.Files`."""
         handle = self._handle_of(file)
-        is_short = self._faults.get(self._count + 1) is Fault.SHORT
-        taken = len(data) // 2 if is_short else len(data)
+        fault = self._next_fault("pwrite")
+        taken = len(data) // 2 if fault in (Fault.SHORT, Fault.TORN) else len(data)
 
         def act() -> int:
             handle.file.write(memoryview(data)[:taken], offset)
@@ -245,7 +178,7 @@ class SimulatedFiles:
         unsynced: a later sync does not write it, as in Linux.
         """
         handle = self._handle_of(file)
-        if self._faults.get(self._count + 1) in _ERRNO:
+        if self._next_fault("fdatasync") in _ERRNO:
             handle.file.dirty.clear()
         self._call("fdatasync", handle.path, handle.file.sync)
 
@@ -305,14 +238,14 @@ class SimulatedFiles:
 
     def exists(self, path: str) -> bool:
         """See `trioraft._storage.files.Files`."""
-        return self._call("exists", path, lambda: isinstance(self._node(path), _Directory))
+        return self._call("exists", path, lambda: isinstance(self._node(path), Directory))
 
     def mkdir(self, path: str) -> None:
         """See `trioraft._storage.files.Files`."""
 
         def act() -> None:
             directory, name = self._parent(path)
-            directory.change({name: _Directory()})
+            directory.change({name: Directory()})
 
         self._call("mkdir", path, act)
 
@@ -331,8 +264,8 @@ class SimulatedFiles:
             raise Crash
         self._count += 1
         self.calls.append(Call(name, path))
-        fault = self._faults.get(self._count)
-        if fault is Fault.CRASH_BEFORE:
+        fault = self._faults.pop(self._count, None) or self._next_faults.pop(name, None)
+        if fault is Fault.CRASH_BEFORE or (fault is Fault.TORN and name != "pwrite"):
             self._is_down = True
             raise Crash
         if fault in _ERRNO:
@@ -340,10 +273,14 @@ class SimulatedFiles:
                 act()  # a file is closed even if that fails
             raise OSError(_ERRNO[fault], os.strerror(_ERRNO[fault]), path)
         result = act()
-        if fault is Fault.CRASH_AFTER:
+        if fault in (Fault.CRASH_AFTER, Fault.TORN):
             self._is_down = True
             raise Crash
         return result
+
+    def _next_fault(self, name: str) -> Fault | None:
+        """The fault that the call which begins now will meet."""
+        return self._faults.get(self._count + 1) or self._next_faults.get(name)
 
     def _handle_of(self, file: int) -> _Handle:
         if self._is_down:
@@ -352,7 +289,7 @@ class SimulatedFiles:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._handles[file]
 
-    def _handle(self, path: str, file: _File) -> int:
+    def _handle(self, path: str, file: File) -> int:
         self._next_handle += 1
         self._handles[self._next_handle] = _Handle(path, file)
         return self._next_handle
@@ -361,60 +298,35 @@ class SimulatedFiles:
         directory, name = self._parent(path)
         if name in directory.cache:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        file = _File()
+        file = File()
         directory.change({name: file})
         return self._handle(path, file)
 
-    def _node(self, path: str) -> _File | _Directory | None:
-        node: _File | _Directory | None = self._root
+    def _node(self, path: str) -> File | Directory | None:
+        node: File | Directory | None = self._root
         for name in filter(None, path.split("/")):
-            node = node.cache.get(name) if isinstance(node, _Directory) else None
+            node = node.cache.get(name) if isinstance(node, Directory) else None
         return node
 
-    def _directory(self, path: str) -> _Directory:
+    def _files(self, path: str, directory: Directory) -> Iterator[tuple[str, File]]:
+        """Every file below a directory, by its path, sorted."""
+        for name, node in sorted(directory.cache.items()):
+            if isinstance(node, Directory):
+                yield from self._files(f"{path}/{name}", node)
+            else:
+                yield f"{path}/{name}", node
+
+    def _directory(self, path: str) -> Directory:
         node = self._node(path)
-        if not isinstance(node, _Directory):
+        if not isinstance(node, Directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return node
 
-    def _file(self, path: str) -> _File:
+    def _file(self, path: str) -> File:
         node = self._node(path)
-        if not isinstance(node, _File):
+        if not isinstance(node, File):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return node
 
-    def _parent(self, path: str) -> tuple[_Directory, str]:
+    def _parent(self, path: str) -> tuple[Directory, str]:
         return self._directory(os.path.dirname(path)), os.path.basename(path)
-
-
-class SimulatedHop:
-    """In place of the disk's thread: each call is made in the event loop, after a virtual wait."""
-
-    def __init__(self, latency: Callable[[], float] = lambda: 0.0) -> None:
-        """Describe a disk.
-
-        Args:
-            latency: gives the seconds that a call takes, for each call anew.
-        """
-        self._latency = latency
-        self._free_at = -math.inf
-
-    async def run(self, work: Callable[..., T], *args: Any) -> T:
-        """Make the call when the ones before it are done; never cancelled, as no thread is."""
-        task = trio.lowlevel.current_task()
-        self._free_at = max(trio.current_time(), self._free_at) + self._latency()
-        trio.lowlevel.spawn_system_task(self._wake, task, self._free_at)
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return work(*args)
-
-    @staticmethod
-    async def _wake(task: trio.lowlevel.Task, instant: float) -> None:
-        await trio.sleep_until(instant)
-        trio.lowlevel.reschedule(task)
-
-    def post(self, work: Callable[[], None]) -> None:
-        """Make the call at once."""
-        work()
-
-    def stop(self, seconds: float) -> None:
-        """Nothing is left to end."""

@@ -8,43 +8,24 @@ from __future__ import annotations
 
 import errno
 import math
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, NoReturn
 
 import trio
-from attrs import define
 
 from trioraft._limits import MAX_MESSAGE_BYTES
 from trioraft._transport.addresses import parse_address
 from trioraft.abc import Connection
-
-QUEUE_MESSAGES: Final = 64
-"""The most messages on their way in one direction of a connection; beyond that `send` waits."""
+from trioraft.testing._pipe import Delay, Ending, Fate, Link, Pipe
 
 DIAL_SECONDS: Final = 5.0
 """How long `connect` waits for an answer that does not come."""
-
-Delay = float | Callable[[], float]
-"""Seconds that a message travels, or what gives them for each message anew."""
 
 Tap = Callable[[str, str, bytes], None]
 """Gets source, destination and message whenever one is sent, whatever becomes of it."""
 
 Handler = Callable[[Connection], Awaitable[None]]
-
-
-@define
-class _Link:
-    """The way from one address to another, and what is wrong with it."""
-
-    delay: Delay = 0.0
-    is_cut: bool = False
-    is_held: bool = False
-
-    def draw(self) -> float:
-        return self.delay() if callable(self.delay) else self.delay
 
 
 class MemoryNetwork:
@@ -60,8 +41,9 @@ class MemoryNetwork:
 
     def __init__(self, tap: Tap | None = None) -> None:
         self.tap = tap
-        self._links: dict[tuple[str, str], _Link] = {}
+        self._links: dict[tuple[str, str], Link] = {}
         self._isolated: set[str] = set()
+        self._paused: dict[str, float] = {}
         self._listeners: dict[str, tuple[Handler, trio.Nursery]] = {}
         self._dialled: list[tuple[_MemoryConnection, _MemoryConnection]] = []
 
@@ -89,10 +71,39 @@ class MemoryNetwork:
         """
         self._link(source, destination).is_held = True
 
+    def throttle(self, source: str, destination: str, bytes_per_second: float) -> None:
+        """Let a slow line carry all messages from now on, one behind the other."""
+        self._link(source, destination).bytes_per_second = bytes_per_second
+
+    def disorder(self, source: str, destination: str, fate: Fate) -> None:
+        """Lose, repeat and reorder messages, each for itself: more than any stream would do.
+
+        The connections live on.  What holds then holds by the messages alone, whoever carries
+        them.
+        """
+        self._link(source, destination).fate = fate
+
+    def reset(self, source: str, destination: str) -> None:
+        """Break the connections that `source` opened to `destination`; new ones are welcome."""
+        for near, _ in self._dialled:
+            if (near.source, near.destination) == (source, destination):
+                near.break_off()
+
+    def pause(self, address: str, until: float) -> None:
+        """Let whoever listens there receive nothing before this instant of Trio's clock.
+
+        Meanwhile connections can be opened, as a stopped process's system opens them, and what is
+        sent waits.
+        """
+        self._paused[address] = until
+        for near, far in self._dialled:
+            for end in (near, far):
+                if end.source == address:
+                    end.incoming.wake_up()
+
     def heal(self, source: str, destination: str) -> None:
-        """Undo `delay`, `cut` and `hold` on this link."""
-        link = self._link(source, destination)
-        link.delay, link.is_cut, link.is_held = 0.0, False, False
+        """Undo every fault of this link."""
+        self._link(source, destination).heal()
 
     def isolate(self, address: str) -> None:
         """Cut every link from and to `address`, to those who join later as well."""
@@ -109,8 +120,8 @@ class MemoryNetwork:
         for source, destination in self._links:
             self.heal(source, destination)
 
-    def _link(self, source: str, destination: str) -> _Link:
-        return self._links.setdefault((source, destination), _Link())
+    def _link(self, source: str, destination: str) -> Link:
+        return self._links.setdefault((source, destination), Link())
 
     def _is_cut(self, source: str, destination: str) -> bool:
         apart = source != destination and not self._isolated.isdisjoint((source, destination))
@@ -119,19 +130,20 @@ class MemoryNetwork:
     def _enforce_cuts(self) -> None:
         for near, _ in self._dialled:
             if self._is_cut(near.source, near.destination):
-                near.outgoing.stop(trio.BrokenResourceError)
-                near.incoming.stop(trio.BrokenResourceError)
+                near.break_off()
 
     async def _dial(self, source: str, destination: str) -> _MemoryConnection:
         """Open a connection, start its handler over there, and return the near end."""
         there, back = self._link(source, destination), self._link(destination, source)
         await trio.sleep(there.draw() + back.draw())
+        await trio.sleep_until(self._paused.get(source, -math.inf))
         if there.is_held or back.is_held:
             await trio.sleep(DIAL_SECONDS)
             raise TimeoutError(f"{destination} did not answer within {DIAL_SECONDS} s")
         if self._is_cut(source, destination) or destination not in self._listeners:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody answers at {destination}")
-        outgoing, incoming = _Pipe(there), _Pipe(back)
+        outgoing = Pipe(there, self._paused, destination)
+        incoming = Pipe(back, self._paused, source)
         near = _MemoryConnection(self, source, destination, outgoing, incoming)
         far = _MemoryConnection(self, destination, source, incoming, outgoing)
         self._dialled = [ends for ends in self._dialled if not all(end.left for end in ends)]
@@ -210,73 +222,6 @@ def _checked(address: str) -> str:
     return str(parse_address(address))
 
 
-_Ending = type[trio.EndOfChannel] | type[trio.BrokenResourceError]
-
-
-class _Pipe:
-    """One direction of a connection: what is on its way, each with the instant it arrives."""
-
-    def __init__(self, link: _Link) -> None:
-        self._link = link
-        self._queue: deque[tuple[float, bytes | _Ending]] = deque()
-        self._last_arrival = -math.inf
-        self._changed = trio.lowlevel.ParkingLot()
-        self._is_lossy = False
-        self.ending: _Ending | None = None
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._queue) >= QUEUE_MESSAGES and not self.is_lossy
-
-    @property
-    def is_lossy(self) -> bool:
-        """Whether all that is put in from now on is lost: after one loss, order demands it."""
-        return self._is_lossy or self._link.is_held
-
-    def put(self, item: bytes | _Ending) -> None:
-        if self.is_lossy:
-            self._is_lossy = True
-        elif self.ending is None:
-            arrival = trio.current_time() + self._link.draw()
-            self._last_arrival = max(arrival, self._last_arrival)
-            self._queue.append((self._last_arrival, item))
-        self._changed.unpark_all()
-
-    def take(self) -> bytes | None:
-        """The first message if it is here.  Raises the ending as soon as that is."""
-        if self.ending is None and self._queue and self._queue[0][0] <= trio.current_time():
-            _, item = self._queue.popleft()
-            self._changed.unpark_all()
-            if isinstance(item, bytes):
-                return item
-            self.ending = item
-        if self.ending is not None:
-            raise self.ending
-        return None
-
-    def stop(self, ending: _Ending) -> None:
-        """End at once; what is on its way is lost."""
-        self.ending = self.ending or ending
-        self._queue.clear()
-        self._changed.unpark_all()
-
-    def lose_all(self) -> None:
-        """Let what is still put in vanish: its receiver is gone, and no word of that got out."""
-        self._is_lossy = True
-        self._queue.clear()
-        self._changed.unpark_all()
-
-    async def change(self) -> None:
-        """Wait until anything happens, or the first message arrives."""
-        with trio.move_on_at(self._queue[0][0] if self._queue else math.inf):
-            await self._changed.park()
-
-    async def room(self) -> None:
-        """Wait until a message may be put in, or nobody would get it."""
-        while self.is_full and self.ending is None:
-            await self._changed.park()
-
-
 class _MemoryConnection(trio.abc.Channel[bytes]):
     """One end of a connection; what is `outgoing` here is `incoming` at the other."""
 
@@ -285,8 +230,8 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
         network: MemoryNetwork,
         source: str,
         destination: str,
-        outgoing: _Pipe,
-        incoming: _Pipe,
+        outgoing: Pipe,
+        incoming: Pipe,
     ) -> None:
         self._network = network
         self.source = source
@@ -314,7 +259,8 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
         self.outgoing.put(value)
 
     async def receive(self) -> bytes:
-        await trio.lowlevel.checkpoint()
+        if self.incoming.is_ready:
+            await trio.lowlevel.checkpoint()
         while True:
             self._check()
             message = self.incoming.take()
@@ -327,7 +273,7 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
         self._closed = True
         await trio.lowlevel.checkpoint()
 
-    def leave(self, ending: _Ending) -> None:
+    def leave(self, ending: Ending) -> None:
         """Tell the other side, behind what was sent, that this one is gone; only once."""
         if self.left:
             return
@@ -337,6 +283,11 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
             self.incoming.lose_all()
         else:
             self.incoming.stop(trio.BrokenResourceError)
+
+    def break_off(self) -> None:
+        """End both ways at once, as a reset does."""
+        self.outgoing.stop(trio.BrokenResourceError)
+        self.incoming.stop(trio.BrokenResourceError)
 
     def _check(self) -> None:
         if self._closed:
