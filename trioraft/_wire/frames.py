@@ -70,6 +70,12 @@ def identity(whole: bytes) -> tuple[int, int]:
     return index, term
 
 
+def checksum(whole: bytes) -> int:
+    """The checksum of a frame that is known to be good."""
+    crc: int = _HEADER.unpack_from(whole)[1]
+    return crc
+
+
 def payload_of(whole: bytes) -> bytes:
     """The payload of a frame that is known to be good."""
     return whole[FRAME_OVERHEAD:]

@@ -1,0 +1,431 @@
+"""A whole cluster in one process and in virtual time, with real servers on machines that fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import combinations, permutations
+from random import Random
+from typing import Any, Final, TypeVar
+
+import trio
+
+from trioraft._config import Config
+from trioraft._errors import StorageError
+from trioraft._server import Server
+from trioraft._storage.disk import DiskStorage
+from trioraft._transport.conversation import bare_errors
+from trioraft.abc import StateMachine
+from trioraft.testing._clock import SimulatedClock
+from trioraft.testing._disk import Crash, Fault, SimulatedFiles
+from trioraft.testing._hop import SimulatedHop
+from trioraft.testing._judge import Judge, Seat
+from trioraft.testing._network import MemoryNetwork, MemoryTransport
+from trioraft.testing._websockets import MemoryWebSocketTransport
+
+T = TypeVar("T")
+
+SEGMENT_BYTES: Final = 1 << 16
+"""How large segments are here: so small that a run sees many of them."""
+
+_LOOK: Final = 0.005
+"""Virtual seconds between two looks at what `until` waits for."""
+
+
+class NotInTime(AssertionError):
+    """What had to come to hold did not, within the virtual time that it was given."""
+
+
+class SimulatedHost:
+    """One machine: its disk and its clock outlive the server processes that run on it."""
+
+    def __init__(self, name: str, address: str, seed: int) -> None:
+        self.name = name
+        self.address = address
+        self.chance = Random(f"{seed} host {name}")
+        self.clock = SimulatedClock(offset=self.chance.uniform(0, 1e5))
+        self.files = SimulatedFiles()
+        self.disk_seconds = (0.0002, 0.001)
+        """What a call of the disk takes, at least and at most."""
+        self.server: Server | None = None
+        self.lost: str | None = None
+        """Why nothing may be expected of this machine any more: its disk was wiped or is rotten."""
+        self.excused = False
+        """Whether the disk was told to fail, so that the server may end with a `StorageError`."""
+        self.paused_until = 0.0
+        self.lives = 0
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.ended.set()
+        self.loses_power = False
+        self._hops: list[SimulatedHop] = []
+
+    @property
+    def up(self) -> bool:
+        """Whether a server process is there, be it paused."""
+        return not self.ended.is_set()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the server is there and not paused."""
+        return self.up and trio.current_time() >= self.paused_until
+
+    def storage(self) -> DiskStorage:
+        """The real segment log on this machine's simulated disk."""
+        self._hops.clear()
+        return DiskStorage(
+            f"/{self.name}",
+            files=self.files,
+            hop=self._new_hop,
+            draw_salt=lambda: self.chance.randbytes(8),
+            segment_bytes=SEGMENT_BYTES,
+        )
+
+    def _new_hop(self, _: str) -> SimulatedHop:
+        hop = SimulatedHop(lambda: self.chance.uniform(*self.disk_seconds))
+        self._hops.append(hop)
+        return hop
+
+    def freeze(self, until: float) -> None:
+        """Stop the process until that instant."""
+        self.paused_until = until
+        self.clock.freeze(until)
+        for hop in self._hops:
+            hop.freeze(until)
+
+    def die(self) -> None:
+        """Kill the process, in the middle of whatever it does."""
+        self.files.go_down()
+        self.scope.cancel()
+        for hop in self._hops:
+            hop.hurry()
+
+    def buried(self) -> None:
+        """The process is gone: what has it left on the disk?"""
+        if self.loses_power:
+            self.files.crash(self.chance)
+        else:
+            self.files.kill()
+        self.files.mend()
+        self.loses_power = False
+        self.freeze(0.0)
+        self.ended.set()
+
+
+class SimulatedCluster:
+    """Servers, the machines that they run on, the network between them, and a judge over all.
+
+    Use `simulated_cluster`.  Nothing here waits unless it says so; every draw comes from the seed.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        machine: Callable[[], StateMachine],
+        *,
+        servers: int = 3,
+        seed: int = 0,
+        config: Config | None = None,
+        websockets: bool = False,
+    ) -> None:
+        """Describe a cluster whose servers are yet to be started.
+
+        Args:
+            nursery: where its servers run.
+            machine: makes a state machine, one for each life of each server.
+            servers: how many.
+            seed: what everything is drawn from.
+            config: as each server gets it.
+            websockets: whether messages go through the real websocket code; slower.
+        """
+        names = [f"n{number}" for number in range(1, servers + 1)]
+        self.hosts = {name: SimulatedHost(name, f"ws://{name}:7000", seed) for name in names}
+        self.network = MemoryNetwork()
+        self.judge = Judge()
+        self.config = Config() if config is None else config
+        self.delay = (0.0005, 0.002)
+        """Seconds that a message travels, at least and at most."""
+        self.on_end: Callable[[SimulatedHost], None] = lambda host: None
+        """Told when a server process has ended, however."""
+        self.check: Callable[[Any], None] | None = None
+        """Told each state machine after each entry; raises when something is wrong with it."""
+        self._machine = machine
+        self._seed = seed
+        self._nursery = nursery
+        self._transport = MemoryWebSocketTransport if websockets else MemoryTransport
+        self._chance = Random(f"{seed} network")
+        self.heal_all()
+
+    def __getitem__(self, name: str) -> Server:
+        """The server of that name, in its present or last life."""
+        server = self.hosts[name].server
+        assert server is not None, f"{name} was never started"
+        return server
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All servers' names, sorted."""
+        return tuple(self.hosts)
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """Those that run, and are not paused."""
+        return [self[host.name] for host in self.hosts.values() if host.runs]
+
+    @property
+    def leader(self) -> Server | None:
+        """Who leads in the newest term, among those that run."""
+        leaders = [server for server in self.servers if server.state == "leader"]
+        return max(leaders, key=lambda server: server.term, default=None)
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def start(self, *names: str) -> None:
+        """Start these servers, or all, unless they are up."""
+        for host in self._those(names):
+            if not host.up:
+                self._reconnect(host)
+                host.ended = trio.Event()
+                host.server = self._new_server(host)
+                self._nursery.start_soon(self._live, host, host.server)
+
+    def kill(self, *names: str) -> None:
+        """Kill these processes, or all, as SIGKILL does."""
+        for host in self._those(names):
+            if host.up:
+                host.die()
+
+    def power_off(self, *names: str) -> None:
+        """Cut the power of these machines, or of all at once: what was not synced may be lost.
+
+        Nobody over there tells the others: their connections are half-open.
+        """
+        for host in self._those(names):
+            if host.up:
+                host.loses_power = True
+                for other in self.hosts.values():
+                    self.network.hold(host.address, other.address)
+                    self.network.hold(other.address, host.address)
+                host.die()
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Stop a process for so long, as SIGSTOP and SIGCONT do."""
+        host = self.hosts[name]
+        if host.up:
+            until = trio.current_time() + seconds
+            host.freeze(until)
+            self.network.pause(host.address, until)
+
+    async def ended(self, *names: str) -> None:
+        """Wait until these processes, or all, are gone."""
+        for host in self._those(names):
+            await host.ended.wait()
+
+    def _new_server(self, host: SimulatedHost) -> Server:
+        host.lives += 1
+        seat = Seat(self.judge, host.storage(), host.name)
+        seat.on_applied = self._look_at
+        return Server(
+            host.name,
+            None,
+            self._transport(self.network, host.address),
+            self._machine(),
+            initial_cluster={other.name: other.address for other in self.hosts.values()},
+            config=self.config,
+            storage=seat,
+            clock=host.clock,
+            random=Random(f"{self._seed} server {host.name} {host.lives}"),
+            observer=seat,
+        )
+
+    async def _live(self, host: SimulatedHost, server: Server) -> None:
+        try:
+            with bare_errors(), trio.CancelScope() as host.scope:
+                await server.serve()
+        except Crash:
+            pass
+        except StorageError:
+            if not host.excused:
+                raise
+        finally:
+            host.buried()
+        self.on_end(host)
+
+    def _look_at(self, name: str, index: int) -> None:
+        if self.check is not None:
+            self.check(self[name].state_machine)
+
+    def _those(self, names: Iterable[str]) -> list[SimulatedHost]:
+        return [self.hosts[name] for name in (list(names) or self.hosts)]
+
+    # -- disks -----------------------------------------------------------------------------------
+
+    def break_disk(self, name: str, call: str, fault: Fault) -> None:
+        """Let the next call of that name ("fdatasync", "pwrite", ...) meet a fault."""
+        self.hosts[name].excused = True
+        self.hosts[name].files.fail_next(call, fault)
+
+    def wipe(self, name: str) -> None:
+        """Replace a dead machine's disk by an empty one; it is lost to the cluster."""
+        host = self.hosts[name]
+        assert not host.up, "a disk is replaced while its server is down"
+        host.files, host.lost = SimulatedFiles(), "its disk was wiped"
+
+    def rot(self, name: str) -> None:
+        """Turn a bit on a dead machine's disk; nothing may be expected of it any more."""
+        host = self.hosts[name]
+        assert not host.up, "bits turn while the server is down"
+        where = host.files.rot(host.chance)
+        host.lost, host.excused = f"its disk is rotten: {where}", True
+
+    def may_lose(self, name: str) -> bool:
+        """Whether this disk may be destroyed: a minority, and no committed entry's last quorum."""
+        lost = {host.name for host in self.hosts.values() if host.lost} | {name}
+        quorum = len(self.hosts) // 2 + 1
+        end = len(self.judge.committed)
+        holders = [
+            disk.owner.name
+            for disk in self.judge.disks.values()
+            if disk.owner.name not in lost
+            and end
+            and disk.log.term_at(end) == self.judge.committed[end - 1]
+        ]
+        return len(self.hosts) - len(lost) >= quorum and len(set(holders)) >= quorum
+
+    # -- network ---------------------------------------------------------------------------------
+
+    def cut(self, one: str, other: str) -> None:
+        """Cut two servers off each other, with a notice to both."""
+        for source, destination in permutations((one, other)):
+            self.network.cut(self._at(source), self._at(destination))
+
+    def silence(self, source: str, destination: str) -> None:
+        """Lose in silence what one sends to the other; the other way stays as it is."""
+        self.network.hold(self._at(source), self._at(destination))
+
+    def slow(self, source: str, destination: str, least: float, most: float) -> None:
+        """Let messages from one to the other take so many seconds."""
+        chance = self._chance
+        self.network.delay(
+            self._at(source), self._at(destination), lambda: chance.uniform(least, most)
+        )
+
+    def throttle(self, source: str, destination: str, bytes_per_second: float) -> None:
+        """Let a slow line carry what one sends to the other."""
+        self.network.throttle(self._at(source), self._at(destination), bytes_per_second)
+
+    def disorder(
+        self, source: str, destination: str, *, lose: float, repeat: float, reorder: float
+    ) -> None:
+        """Treat each message for itself: these are the chances of what befalls it."""
+        chance = self._chance
+
+        def fate() -> Sequence[float]:
+            if chance.random() < lose:
+                return ()
+            copies = 2 if chance.random() < repeat else 1
+            late = [chance.random() < reorder for _ in range(copies)]
+            return [chance.uniform(0, 0.05) if is_late else 0.0 for is_late in late]
+
+        self.network.disorder(self._at(source), self._at(destination), fate)
+
+    def reset(self, one: str, other: str) -> None:
+        """Break the connections between two servers; they may open new ones at once."""
+        for source, destination in permutations((one, other)):
+            self.network.reset(self._at(source), self._at(destination))
+
+    def isolate(self, name: str) -> None:
+        """Cut one server off all others, with a notice."""
+        for other in self.hosts:
+            if other != name:
+                self.cut(name, other)
+
+    def split(self, *groups: Iterable[str]) -> None:
+        """Cut every link between servers of different groups, with a notice."""
+        for one, other in combinations([list(group) for group in groups], 2):
+            for near in one:
+                for far in other:
+                    self.cut(near, far)
+
+    def heal(self, one: str, other: str) -> None:
+        """Undo every fault of the network between two servers."""
+        for source, destination in permutations((one, other)):
+            self.network.heal(self._at(source), self._at(destination))
+            self.slow(source, destination, *self.delay)
+
+    def heal_all(self) -> None:
+        """Undo every fault of the network."""
+        for one, other in combinations(self.hosts, 2):
+            self.heal(one, other)
+
+    def _at(self, name: str) -> str:
+        return self.hosts[name].address
+
+    def _reconnect(self, host: SimulatedHost) -> None:
+        """A machine comes back: its system tells whoever still talks to it that nobody is there."""
+        for other in self.hosts:
+            if other != host.name:
+                self.reset(host.name, other)
+                self.heal(host.name, other)
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], T | None], within: float) -> T:
+        """Wait until something holds, and return what it says.
+
+        Raises:
+            NotInTime: it does not within so many virtual seconds; tells how the servers are.
+        """
+        end = trio.current_time() + within
+        while not (found := holds()):
+            if trio.current_time() >= end:
+                raise NotInTime(f"it did not come to hold within {within:g} s\n{self.describe()}")
+            await trio.sleep(_LOOK)
+        return found
+
+    async def settled(self, within: float) -> Server:
+        """Wait until all whose disks are whole follow one leader and have applied all of its log.
+
+        Raises:
+            NotInTime: they don't within so many virtual seconds.
+        """
+        return await self.until(self._agreed, within)
+
+    def _agreed(self) -> Server | None:
+        leader = self.leader
+        if leader is None:
+            return None
+        end = leader.status().last_index
+        agree = all(
+            host.runs
+            and self[host.name].leader == leader.name
+            and self[host.name].last_applied == end
+            for host in self.hosts.values()
+            if not host.lost
+        )
+        return leader if agree else None
+
+    def describe(self) -> str:
+        """Every server in a line."""
+        lines = []
+        for host in self.hosts.values():
+            how = host.lost or ("paused" if host.up and not host.runs else "up")
+            state = "down" if host.server is None or not host.up else str(host.server.status())
+            lines.append(f"{host.name}: {how if host.up or host.lost else ''} {state}")
+        return "\n".join(lines)
+
+
+@asynccontextmanager
+async def simulated_cluster(
+    machine: Callable[[], StateMachine], **options: Any
+) -> AsyncGenerator[SimulatedCluster]:
+    """A cluster whose servers are yet to be started; the options are `SimulatedCluster`'s.
+
+    At the end all servers are killed.  What went wrong in a server comes out as it is.
+    """
+    with bare_errors():
+        async with trio.open_nursery() as nursery:
+            cluster = SimulatedCluster(nursery, machine, **options)
+            yield cluster
+            cluster.kill()
+            await cluster.ended()

@@ -1,0 +1,372 @@
+"""Sees every step of every server, and what every disk really holds; knows what may never happen.
+
+The properties are those of figure 3 of the paper and what a server owes to its disk.  The first
+one that is broken ends the run, at the very step that broke it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import outcome
+import trio
+from attrs import define, field
+
+from trioraft._observer import Observer
+from trioraft._rules import effects as do
+from trioraft._rules.effects import Effect
+from trioraft._rules.events import Event, Received
+from trioraft._rules.ids import ServerId
+from trioraft._rules.invariants import check
+from trioraft._rules.log import Log
+from trioraft._rules.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    PreVote,
+    RequestVote,
+    RequestVoteReply,
+)
+from trioraft._rules.node import Campaigning, Leading, Node
+from trioraft._state import HardState
+from trioraft._wire.frames import Entry, checksum, identity
+from trioraft.abc import Batch, Recovered, Storage
+
+
+class PropertyBroken(AssertionError):
+    """Something happened that must never happen; the message says what."""
+
+
+@define
+class Disk:
+    """What one life of a data directory holds for sure, and what was said on its strength."""
+
+    owner: ServerId
+    log: Log = field(factory=Log)
+    """The entries that are durable."""
+    term: int = 0
+    voted_for: ServerId | None = None
+    said_term: int = 0
+    """The highest term that left the server."""
+    said_votes: dict[int, ServerId] = field(factory=dict)
+    said_log: Log = field(factory=Log)
+    """The entries that were acknowledged, and that nobody has allowed to be cut."""
+
+
+class Judge:
+    """What all servers have done so far, and the one verdict on it."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, ServerId] = {}
+        self.committed: list[int] = []
+        """The term of every entry that any server has ever taken for committed."""
+        self.history: list[Entry] = []
+        """Every entry that any server has applied, in order."""
+        self.results: list[object] = []
+        """What each of them came to, in a form that can be compared."""
+        self.counts: Counter[str] = Counter()
+        self.disks: dict[ServerId, Disk] = {}
+        self.on_moment: Callable[[str, str], None] = _nothing
+        """Told of what faults may be aimed at, with the server's name: a `MOMENTS`."""
+        self._committed_in: list[int] = []
+        self._entries: dict[tuple[int, int], tuple[int, int]] = {}
+        self._configuration: object = None
+        self._digest = hashlib.blake2b(digest_size=8)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of all that has happened: equal runs have equal ones."""
+        return self._digest.hexdigest()
+
+    def note(self, *what: object) -> None:
+        """Let something count for the fingerprint."""
+        self._digest.update(repr((_now(), *what)).encode())
+
+    # -- what is seen of the protocol ------------------------------------------------------------
+
+    def restarted(self, disk: Disk, node: Node) -> None:
+        """A server takes part from now on."""
+        self.counts["starts"] += 1
+        self.note("start", node.me.name, node.term, node.log.last_index)
+        configuration = node.configuration
+        if self._configuration is None:
+            self._configuration = configuration
+        if configuration != self._configuration:
+            broken(f"{node.me} starts with another membership than the others: {configuration}")
+        if (node.term, node.voted_for) != (disk.term, disk.voted_for) or node.log != disk.log:
+            broken(f"{node.me} starts with something else than its disk holds")
+
+    def stepped(
+        self, disk: Disk, before: Node, event: Event, after: Node, effects: Sequence[Effect]
+    ) -> None:
+        """One server has taken one event."""
+        check(before, after)
+        self._digest.update(
+            b"%d %r %d %d %d"
+            % (
+                after.term,
+                (_now(), after.me.name, type(event).__name__),
+                after.commit,
+                after.log.last_index,
+                after.tenure,
+            )
+        )
+        self.counts["steps"] += 1
+        if isinstance(event, Received):
+            self.counts["messages"] += 1
+        for effect in effects:
+            if isinstance(effect, do.WriteEntries) and effect.cuts:
+                self.counts["cuts"] += 1
+                disk.said_log = disk.said_log.cut(effect.entries.first - 1)
+        if after.role is not before.role:
+            self._changed_role(before, after)
+        if after.commit > before.commit:
+            self._commits(before.commit, after)
+
+    def _changed_role(self, before: Node, after: Node) -> None:
+        if isinstance(after.role, Campaigning) and after.term > before.term:
+            self.counts["campaigns"] += 1
+        if isinstance(after.role, Leading) and not isinstance(before.role, Leading):
+            self.counts["elections"] += 1
+            if self.leaders.setdefault(after.term, after.me) != after.me:
+                broken(f"{self.leaders[after.term]} and {after.me} both lead in term {after.term}")
+            self._is_complete(after)
+            self.on_moment("elected", after.me.name)
+
+    def _is_complete(self, leader: Node) -> None:
+        """Leader completeness: what was committed in an earlier term is in a later leader's log."""
+        for index in range(len(self.committed), 0, -1):
+            if self._committed_in[index - 1] < leader.term:
+                # One look is enough: by log matching all that comes before is there as well.
+                if leader.log.term_at(index) != self.committed[index - 1]:
+                    broken(f"{leader.me} leads in term {leader.term} without committed {index}")
+                return
+
+    def _commits(self, known: int, node: Node) -> None:
+        """State machine safety starts here: an index is committed with one term only, ever."""
+        if isinstance(node.role, Leading):
+            self._is_on_a_quorum(node)
+        for index in range(known + 1, node.commit + 1):
+            term = node.log.term_at(index)
+            assert term is not None
+            if index > len(self.committed):
+                self.committed.append(term)
+                self._committed_in.append(node.term)
+            elif self.committed[index - 1] != term:
+                broken(f"{node.me} takes {index} of term {term} for committed; it is of another")
+        if isinstance(node.role, Leading):
+            self.on_moment("commit", node.me.name)
+
+    def _is_on_a_quorum(self, leader: Node) -> None:
+        index, term = leader.commit, leader.log.term_at(leader.commit)
+        voters = leader.configuration.voters
+        holders = [
+            member.id
+            for member in voters
+            if member.id in self.disks and self.disks[member.id].log.term_at(index) == term
+        ]
+        if 2 * len(holders) <= len(voters):
+            names = ", ".join(holder.name for holder in holders) or "nobody"
+            broken(f"{leader.me} commits {index} of term {term}, which only {names} has on disk")
+
+    def sent(self, disk: Disk, node: Node, to: ServerId, message: Message) -> None:
+        """A message leaves: whatever it promises is on disk by now."""
+        if isinstance(message, PreVote):
+            return
+        term, me = message.term, node.me
+        if term > disk.term:
+            broken(f"{me} says term {term} in {type(message).__name__}; its disk has {disk.term}")
+        disk.said_term = max(disk.said_term, term)
+        match message:
+            case RequestVoteReply(vote_granted=True):
+                self._votes(disk, term, to)
+                self.on_moment("vote", me.name)
+            case RequestVote():
+                self._votes(disk, term, me)
+            # An answer that was held while its term passed tells what was durable back then.
+            case AppendEntriesReply(success=True, match_index=match) if term == disk.term:
+                acked = node.log.cut(match)
+                if match > disk.log.last_index or disk.log.cut(match) != acked:
+                    broken(f"{me} acknowledges {match}; its disk ends at {disk.log.last_index}")
+                if match > disk.said_log.last_index:
+                    disk.said_log = acked
+                    self.on_moment("ack", me.name)
+            case AppendEntries():
+                if self.leaders.get(term) != me:
+                    broken(f"{me} sends entries in term {term}, which it does not lead")
+
+    def _votes(self, disk: Disk, term: int, candidate: ServerId) -> None:
+        if disk.said_votes.setdefault(term, candidate) != candidate:
+            broken(f"{disk.owner} votes for {candidate} in term {term}, and for another one")
+        if term == disk.term and disk.voted_for != candidate:
+            broken(f"{disk.owner} votes for {candidate}; its disk has {disk.voted_for}")
+
+    def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
+        """State machine safety: all servers apply the same entry at an index, to the same end."""
+        index, me = entry.index, node.me
+        if index > len(self.committed) or self.committed[index - 1] != entry.term:
+            broken(f"{me} applies {index} of term {entry.term}, which is not committed")
+        if index > len(self.history):
+            if index != len(self.history) + 1:
+                broken(f"{me} applies {index} before {len(self.history) + 1}")
+            self.history.append(entry)
+            self.results.append(_plain(result))
+            self.note("applied", me.name, index, entry.term)
+            return
+        if self.history[index - 1] != entry:
+            broken(f"{me} applies another entry {index} than the first server that did")
+        if self.results[index - 1] != _plain(result):
+            broken(
+                f"entry {index} came to {self.results[index - 1]} on one server and to "
+                f"{_plain(result)} on {me.name}: its apply is not deterministic"
+            )
+
+    # -- what is seen of the disks ---------------------------------------------------------------
+
+    def opened(self, recovered: Recovered) -> Disk | None:
+        """A data directory was opened: no promise made on its strength may be missing.
+
+        Returns:
+            Its record; None if it is empty, and nobody's yet.
+        """
+        if recovered.state is None:
+            return None
+        state = HardState.decode(recovered.state)
+        disk = self.disks.setdefault(state.id, Disk(state.id))
+        disk.log = Log(recovered.terms, recovered.last_index)
+        disk.term, disk.voted_for = state.term, state.voted_for
+        if disk.term < disk.said_term:
+            broken(f"{disk.owner} has said term {disk.said_term}, and starts with {disk.term}")
+        vote = disk.said_votes.get(disk.term, disk.voted_for)
+        if vote != disk.voted_for:
+            broken(f"{disk.owner} has voted for {vote}, and starts with {disk.voted_for}")
+        said = disk.said_log
+        if disk.log.cut(said.last_index) != said:
+            broken(f"{disk.owner} has acknowledged {said.last_index}, and starts without it")
+        return disk
+
+    def written(self, disk: Disk | None, batch: Batch) -> Disk | None:
+        """A storage has said that a batch is durable."""
+        if batch.state is not None:
+            state = HardState.decode(batch.state)
+            disk = disk or self.disks.setdefault(state.id, Disk(state.id))
+            disk.term, disk.voted_for = state.term, state.voted_for
+        assert disk is not None, "the first write of all says whose disk it is"
+        if batch.cut is not None:
+            disk.log = disk.log.cut(batch.cut)
+        if batch.entries:
+            self._matches(disk, batch.entries)
+        return disk
+
+    def _matches(self, disk: Disk, frames: Sequence[bytes]) -> None:
+        """Log matching: an index and a term are one entry, behind one and the same entry."""
+        runs = list(disk.log.runs)
+        before = disk.log.last_term
+        index = 0
+        for frame in frames:
+            index, term = identity(frame)
+            seen = self._entries.setdefault((index, term), (before, checksum(frame)))
+            if seen != (before, checksum(frame)):
+                broken(f"{disk.owner} has another entry {index} of term {term} than others have")
+            if term != before:
+                runs.append((index, term))
+                before = term
+        disk.log = Log(tuple(runs), index)
+
+
+class Seat(Observer):
+    """Where one life of one server is watched from; also the storage that the server is given."""
+
+    def __init__(self, judge: Judge, storage: Storage, name: str) -> None:
+        self._judge = judge
+        self._storage = storage
+        self._name = name
+        self._disk: Disk | None = None
+        self.on_applied: Callable[[str, int], None] = _nothing
+
+    @property
+    def disk(self) -> Disk:
+        """What the judge knows of this server's disk."""
+        assert self._disk is not None, "a server speaks only after its first write"
+        return self._disk
+
+    # The observer
+
+    def restart(self, node: Node, now: float) -> None:
+        """See `Observer`."""
+        self._judge.restarted(self.disk, node)
+
+    def stepped(
+        self, before: Node, event: Event, after: Node, effects: Sequence[Effect], applied: int
+    ) -> None:
+        """See `Observer`."""
+        self._judge.stepped(self.disk, before, event, after, effects)
+
+    def broken(self, node: Node, event: Event, applied: int) -> None:
+        """See `Observer`.  What was raised ends the run without a word from here."""
+
+    def sent(self, node: Node, to: ServerId, message: Message, applied: int) -> None:
+        """See `Observer`."""
+        self._judge.sent(self.disk, node, to, message)
+
+    def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
+        """See `Observer`."""
+        self._judge.applied(node, entry, result)
+        self.on_applied(self._name, entry.index)
+
+    def close(self) -> None:
+        """See `Observer`."""
+
+    # The storage
+
+    async def open(self) -> Recovered:
+        """See `trioraft.abc.Storage`."""
+        recovered = await self._storage.open()
+        self._disk = self._judge.opened(recovered)
+        return recovered
+
+    async def write(self, batch: Batch) -> None:
+        """See `trioraft.abc.Storage`."""
+        await self._storage.write(batch)
+        self._disk = self._judge.written(self._disk, batch)
+        self._judge.on_moment("write", self._name)
+
+    async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
+        """See `trioraft.abc.Storage`."""
+        return await self._storage.read(first, max_bytes)
+
+    async def aclose(self) -> None:
+        """See `trioraft.abc.Storage`."""
+        await self._storage.aclose()
+
+
+MOMENTS = ("elected", "commit", "vote", "ack", "write")
+"""What a fault may wait for: a server was elected, has committed, is about to say that it votes or
+acknowledges, or has something on disk and has not said so yet."""
+
+
+def broken(what: str) -> NoReturn:
+    """End the run."""
+    raise PropertyBroken(what)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _plain(result: outcome.Outcome[Any] | None) -> object:
+    """A result that later commands can't change any more."""
+    match result:
+        case outcome.Value(value):
+            return "returned", copy.deepcopy(value)
+        case outcome.Error(error):
+            return "raised", type(error).__name__, str(error)
+    return "nothing"
+
+
+def _now() -> float:
+    return trio.current_time()
