@@ -118,7 +118,7 @@ class Peers:
                 peer = await self._handshake.dial(connection, link.name)
                 if peer is None:
                     return True
-                conversation = Conversation(connection, self._clock, self._patience)
+                conversation = Conversation(connection, self._clock, self._patience / 2)
                 link.peer, link.conversation, link.error = peer, conversation, None
                 _LOG.info("%s: linked to %s at %s", self._me, link.name, link.address)
                 self._link_up(peer)
@@ -159,7 +159,7 @@ class Peers:
 
     async def _answer(self, peer: ServerId, connection: Connection) -> None:
         # The dialler asks for signs of life; this side waits twice as long for any.
-        conversation = Conversation(connection, self._clock, 2 * self._patience)
+        conversation = Conversation(connection, self._clock, self._patience)
         self._incoming[peer] = conversation
         try:
             await conversation.run(lambda message: self._take_request(peer, message))

@@ -13,20 +13,15 @@ import trio
 from trioraft._config import Config
 from trioraft._errors import StorageError
 from trioraft._server import Server
-from trioraft._storage.disk import DiskStorage
 from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
-from trioraft.testing._clock import SimulatedClock
 from trioraft.testing._disk import Crash, Fault, SimulatedFiles
-from trioraft.testing._hop import SimulatedHop
+from trioraft.testing._host import SimulatedHost
 from trioraft.testing._judge import Judge, Seat
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
 from trioraft.testing._websockets import MemoryWebSocketTransport
 
 T = TypeVar("T")
-
-SEGMENT_BYTES: Final = 1 << 16
-"""How large segments are here: so small that a run sees many of them."""
 
 _LOOK: Final = 0.005
 """Virtual seconds between two looks at what `until` waits for."""
@@ -34,82 +29,6 @@ _LOOK: Final = 0.005
 
 class NotInTime(AssertionError):
     """What had to come to hold did not, within the virtual time that it was given."""
-
-
-class SimulatedHost:
-    """One machine: its disk and its clock outlive the server processes that run on it."""
-
-    def __init__(self, name: str, address: str, seed: int) -> None:
-        self.name = name
-        self.address = address
-        self.chance = Random(f"{seed} host {name}")
-        self.clock = SimulatedClock(offset=self.chance.uniform(0, 1e5))
-        self.files = SimulatedFiles()
-        self.disk_seconds = (0.0002, 0.001)
-        """What a call of the disk takes, at least and at most."""
-        self.server: Server | None = None
-        self.lost: str | None = None
-        """Why nothing may be expected of this machine any more: its disk was wiped or is rotten."""
-        self.excused = False
-        """Whether the disk was told to fail, so that the server may end with a `StorageError`."""
-        self.paused_until = 0.0
-        self.lives = 0
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
-        self.ended.set()
-        self.loses_power = False
-        self._hops: list[SimulatedHop] = []
-
-    @property
-    def up(self) -> bool:
-        """Whether a server process is there, be it paused."""
-        return not self.ended.is_set()
-
-    @property
-    def runs(self) -> bool:
-        """Whether the server is there and not paused."""
-        return self.up and trio.current_time() >= self.paused_until
-
-    def storage(self) -> DiskStorage:
-        """The real segment log on this machine's simulated disk."""
-        self._hops.clear()
-        return DiskStorage(
-            f"/{self.name}",
-            files=self.files,
-            hop=self._new_hop,
-            draw_salt=lambda: self.chance.randbytes(8),
-            segment_bytes=SEGMENT_BYTES,
-        )
-
-    def _new_hop(self, _: str) -> SimulatedHop:
-        hop = SimulatedHop(lambda: self.chance.uniform(*self.disk_seconds))
-        self._hops.append(hop)
-        return hop
-
-    def freeze(self, until: float) -> None:
-        """Stop the process until that instant."""
-        self.paused_until = until
-        self.clock.freeze(until)
-        for hop in self._hops:
-            hop.freeze(until)
-
-    def die(self) -> None:
-        """Kill the process, in the middle of whatever it does."""
-        self.files.go_down()
-        self.scope.cancel()
-        for hop in self._hops:
-            hop.hurry()
-
-    def buried(self) -> None:
-        """The process is gone: what has it left on the disk?"""
-        if self.loses_power:
-            self.files.crash(self.chance)
-        else:
-            self.files.kill()
-        self.files.mend()
-        self.loses_power = False
-        self.freeze(0.0)
-        self.ended.set()
 
 
 class SimulatedCluster:
@@ -145,7 +64,9 @@ class SimulatedCluster:
         self.config = Config() if config is None else config
         self.delay = (0.0005, 0.002)
         """Seconds that a message travels, at least and at most."""
-        self.on_end: Callable[[SimulatedHost], None] = lambda host: None
+        self.disk_seconds = (0.0002, 0.001)
+        """What a call of each disk takes, at least and at most, in seconds."""
+        self.on_end: Callable[[SimulatedHost], None] = _nothing
         """Told when a server process has ended, however."""
         self.check: Callable[[Any], None] | None = None
         """Told each state machine after each entry; raises when something is wrong with it."""
@@ -207,6 +128,12 @@ class SimulatedCluster:
                     self.network.hold(host.address, other.address)
                     self.network.hold(other.address, host.address)
                 host.die()
+
+    def stop(self, *names: str) -> None:
+        """Let these servers, or all, stop in good order."""
+        for host in self._those(names):
+            if host.up:
+                self._nursery.start_soon(self[host.name].stop)
 
     def pause(self, name: str, seconds: float) -> None:
         """Stop a process for so long, as SIGSTOP and SIGCONT do."""
@@ -427,5 +354,10 @@ async def simulated_cluster(
         async with trio.open_nursery() as nursery:
             cluster = SimulatedCluster(nursery, machine, **options)
             yield cluster
+            cluster.on_end = _nothing
             cluster.kill()
             await cluster.ended()
+
+
+def _nothing(host: SimulatedHost) -> None:
+    pass

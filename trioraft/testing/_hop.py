@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import trio
 
+from trioraft.testing._alarm import Alarm
+
 T = TypeVar("T")
 
 
@@ -23,32 +25,29 @@ class SimulatedHop:
         self._latency = latency
         self._free_at = -math.inf
         self._frozen_until = -math.inf
-        self._hurries = False
-        self._waits: list[trio.CancelScope] = []
+        self._waits: dict[Alarm, float] = {}
 
     def freeze(self, until: float) -> None:
         """Let no caller learn of the end of its call before this instant of Trio's clock."""
         self._frozen_until = until
-        for scope in self._waits:
-            scope.deadline = max(scope.deadline, until)
+        for alarm, done_at in self._waits.items():
+            alarm.move(max(done_at, until))
 
     def hurry(self) -> None:
-        """Make all calls at once, those under way too: the process dies, and nothing may wait."""
-        self._hurries = True
-        for scope in self._waits:
-            scope.cancel()
+        """Make the calls under way at once: the process dies, and nothing may wait for it."""
+        self._frozen_until = -math.inf
+        self._latency = lambda: 0.0
+        for alarm in self._waits:
+            alarm.move(-math.inf)
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make the call when the ones before it are done; never cancelled, as no thread is."""
-        self._free_at = max(trio.current_time(), self._free_at) + self._latency()
-        done_at = max(self._free_at, self._frozen_until)
-        if self._hurries:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return work(*args)
-        with trio.CancelScope(deadline=done_at, shield=True) as scope:
-            self._waits.append(scope)
-            await trio.sleep_forever()
-        self._waits.remove(scope)
+        done_at = max(trio.current_time(), self._free_at) + self._latency()
+        self._free_at = done_at
+        alarm = Alarm()
+        self._waits[alarm] = done_at
+        await alarm.wait_whatever_comes(max(done_at, self._frozen_until))
+        del self._waits[alarm]
         return work(*args)
 
     def post(self, work: Callable[[], None]) -> None:

@@ -72,6 +72,8 @@ class Judge:
         self.disks: dict[ServerId, Disk] = {}
         self.on_moment: Callable[[str, str], None] = _nothing
         """Told of what faults may be aimed at, with the server's name: a `MOMENTS`."""
+        self.tell: Callable[[str, str], None] = _nothing
+        """Told what is worth telling, with the server's name."""
         self._committed_in: list[int] = []
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._configuration: object = None
@@ -92,6 +94,7 @@ class Judge:
         """A server takes part from now on."""
         self.counts["starts"] += 1
         self.note("start", node.me.name, node.term, node.log.last_index)
+        self.tell(node.me.name, f"starts in term {node.term}, its log ends at {node.log.last_index}")
         configuration = node.configuration
         if self._configuration is None:
             self._configuration = configuration
@@ -105,16 +108,9 @@ class Judge:
     ) -> None:
         """One server has taken one event."""
         check(before, after)
-        self._digest.update(
-            b"%d %r %d %d %d"
-            % (
-                after.term,
-                (_now(), after.me.name, type(event).__name__),
-                after.commit,
-                after.log.last_index,
-                after.tenure,
-            )
-        )
+        self._digest.update(f"{_now()} {after.me.name} {type(event).__name__}".encode())
+        if after is not before:
+            self._digest.update(f"{after.term} {after.commit} {after.log.last_index}".encode())
         self.counts["steps"] += 1
         if isinstance(event, Received):
             self.counts["messages"] += 1
@@ -130,8 +126,10 @@ class Judge:
     def _changed_role(self, before: Node, after: Node) -> None:
         if isinstance(after.role, Campaigning) and after.term > before.term:
             self.counts["campaigns"] += 1
+            self.tell(after.me.name, f"campaigns in term {after.term}")
         if isinstance(after.role, Leading) and not isinstance(before.role, Leading):
             self.counts["elections"] += 1
+            self.tell(after.me.name, f"leads in term {after.term}")
             if self.leaders.setdefault(after.term, after.me) != after.me:
                 broken(f"{self.leaders[after.term]} and {after.me} both lead in term {after.term}")
             self._is_complete(after)

@@ -10,6 +10,8 @@ from typing import Final
 import trio
 from attrs import define
 
+from trioraft.testing._alarm import Alarm
+
 QUEUE_MESSAGES: Final = 64
 """The most messages on their way in one direction of a connection; beyond that `send` waits."""
 
@@ -60,7 +62,7 @@ class Pipe:
         """Sorted: by arrival, and by number among those that arrive together."""
         self._count = 0
         self._last_arrival = -math.inf
-        self._reader: trio.CancelScope | None = None
+        self._alarm = Alarm()
         self._room = trio.lowlevel.ParkingLot()
         self._is_lossy = False
         self.ending: Ending | None = None
@@ -131,14 +133,11 @@ class Pipe:
 
     def wake_up(self) -> None:
         """Let the reader look when there is something to see."""
-        if self._reader is not None:
-            self._reader.deadline = self._due()
+        self._alarm.move(self._due())
 
     async def change(self) -> None:
         """Wait until the first message is here, or the end."""
-        with trio.CancelScope(deadline=self._due()) as self._reader:
-            await trio.sleep_forever()
-        self._reader = None
+        await self._alarm.wait(self._due())
 
     async def room(self) -> None:
         """Wait until a message may be put in, or nobody would get it."""

@@ -1,0 +1,175 @@
+"""Carries a plan of faults out."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+
+import attrs
+import trio
+
+from trioraft.testing import _disk
+from trioraft.testing._cluster import SimulatedCluster
+from trioraft.testing._host import SimulatedHost
+from trioraft.testing._kinds import FAULTS, Undo
+from trioraft.testing._plan import LEADER, Fault, Plan
+
+
+class Mischief:
+    """Does to a cluster what the plan says, and puts it right in the end."""
+
+    def __init__(self, cluster: SimulatedCluster, plan: Plan, seed: int) -> None:
+        self.cluster = cluster
+        self.counts: Counter[str] = Counter()
+        """How many faults of each kind have begun."""
+        self.on_begin: Callable[[str, Fault], None] = lambda server, fault: None
+        self._chance = Random(f"{seed} mischief")
+        self._plan = sorted(plan, key=lambda fault: fault.at)
+        self._aimed: list[Fault] = []
+        self._starts: dict[str, float] = {}
+        self._after_death: dict[str, Callable[[str], None]] = {}
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._scope = trio.CancelScope()
+        self._is_over = False
+        cluster.on_end = self._has_ended
+        cluster.judge.on_moment = self._moment
+
+    async def run(self, seconds: float) -> None:
+        """Let everything go wrong that the plan holds for so long; then put all of it right."""
+        began = trio.current_time()
+        for fault in self._plan:
+            self._at(began + fault.at, self._beginning(fault))
+        while (now := trio.current_time()) < began + seconds:
+            while self._due and self._due[0][0] <= now:
+                heapq.heappop(self._due)[2]()
+            next_at = self._due[0][0] if self._due else began + seconds
+            with trio.CancelScope(deadline=min(next_at, began + seconds)) as self._scope:
+                await trio.sleep_forever()
+        self._is_over = True
+        self._put_right()
+
+    def _put_right(self) -> None:
+        """Undo everything: all lines, clocks and disks are good, and all servers are up."""
+        cluster = self.cluster
+        self._aimed.clear()
+        cluster.heal_all()
+        for host in cluster.hosts.values():
+            host.disk_seconds = cluster.disk_seconds
+            host.clock.set_rate(1.0)
+            host.files.mend()
+            host.freeze(0.0)
+            cluster.network.pause(host.address, 0.0)
+        cluster.start(*[host.name for host in cluster.hosts.values() if not host.lost])
+
+    def _beginning(self, fault: Fault) -> Callable[[], None]:
+        def begin() -> None:
+            if fault.moment is not None:
+                self._aimed.append(fault)
+            else:
+                self._begin(fault, self._whom(fault.server))
+
+        return begin
+
+    def _whom(self, server: str) -> str:
+        if server != LEADER:
+            return server
+        leader = self.cluster.leader
+        return self.cluster.names[0] if leader is None else leader.name
+
+    def _moment(self, moment: str, server: str) -> None:
+        for fault in [fault for fault in self._aimed if fault.moment == moment]:
+            self._aimed.remove(fault)
+            self._begin(fault, server)
+
+    def _begin(self, fault: Fault, server: str) -> None:
+        if self._is_over:
+            return
+        others = tuple(name for name in fault.others if name != server)
+        if FAULTS[fault.kind].is_of_links and not FAULTS[fault.kind].is_of_a_pair:
+            missing = [n for n in self.cluster.names if n != server and n not in others]
+            others = others if fault.kind == "split" else (*others, *missing)
+        fault = attrs.evolve(fault, server=server, others=others)
+        self.counts[fault.kind] += 1
+        self.on_begin(server, fault)
+        undo = FAULTS[fault.kind].begin(self, server, fault)
+        if undo is not None:
+            self._at(trio.current_time() + fault.seconds, undo)
+
+    def _at(self, instant: float, act: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._due, (instant, self._count, act))
+        self._scope.deadline = min(self._scope.deadline, instant)
+
+    # What kinds have in common
+
+    def links(self, server: str, others: Sequence[str]) -> list[tuple[str, str]]:
+        """Both directions between a server and some others."""
+        return [link for other in others for link in ((server, other), (other, server))]
+
+    def healing(self, server: str, others: Sequence[str]) -> Undo:
+        """Undoes whatever befell the links between a server and some others."""
+        return self.healing_all([server], others)
+
+    def healing_all(self, here: Sequence[str], there: Sequence[str]) -> Undo:
+        """Undoes whatever befell the links between two groups."""
+
+        def undo() -> None:
+            for one in here:
+                for other in there:
+                    self.cluster.heal(one, other)
+
+        return undo
+
+    def disordering(
+        self,
+        server: str,
+        fault: Fault,
+        *,
+        lose: float = 0.0,
+        repeat: float = 0.0,
+        reorder: float = 0.0,
+    ) -> Undo:
+        """Treats each message from and to a server for itself."""
+        for link in self.links(server, fault.others):
+            self.cluster.disorder(*link, lose=lose, repeat=repeat, reorder=reorder)
+        return self.healing(server, fault.others)
+
+    def break_disk(
+        self, server: str, call: str, fault: _disk.Fault, *, loses: bool = False
+    ) -> None:
+        """Lets the next such call fail; if the server dies of it, its machine may lose power."""
+        if self.cluster.hosts[server].up:
+            self.cluster.break_disk(server, call, fault)
+            self.cluster.hosts[server].loses_power = loses
+
+    def lose_disk(self, server: str, seconds: float, how: Callable[[str], None]) -> None:
+        """Destroys a disk, if the cluster can do without it, once its server is down."""
+        host = self.cluster.hosts[server]
+        others = [name for name in self._after_death if name != server]
+        if host.up and not host.lost and not others and self.cluster.may_lose(server):
+            self._after_death[server] = how
+            self.cluster.kill(server)
+            self.start_after(server, seconds)
+
+    def start_after(self, server: str, seconds: float) -> None:
+        """Starts a server again."""
+        instant = trio.current_time() + seconds
+        self._starts[server] = max(instant, self._starts.get(server, 0.0))
+        self._at(self._starts[server], lambda: self._start(server))
+
+    def _start(self, server: str) -> None:
+        if trio.current_time() >= self._starts.get(server, 0.0) and not self._is_over:
+            self._starts.pop(server, None)
+            self.cluster.start(server)
+
+    def _has_ended(self, host: SimulatedHost) -> None:
+        lose = self._after_death.pop(host.name, None)
+        if lose is not None:
+            lose(host.name)
+        if self._is_over and not host.lost:
+            self.cluster.start(host.name)
+        elif host.name not in self._starts and not host.lost:
+            self.start_after(host.name, self._chance.uniform(0.02, 0.5))

@@ -1,0 +1,166 @@
+"""One simulated run from beginning to end: a cluster, its callers, its faults, and the verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Any, Final
+
+import trio
+from attrs import define, field, frozen
+
+from trioraft._config import Config
+from trioraft._errors import InternalError
+from trioraft._rules.messages import AppendEntries
+from trioraft.abc import StateMachine
+from trioraft.testing._clients import Clients
+from trioraft.testing._cluster import SimulatedCluster, simulated_cluster
+from trioraft.testing._judge import broken
+from trioraft.testing._linearizability import Model, check
+from trioraft.testing._mischief import Mischief
+from trioraft.testing._plan import CALM, Fault, Profile
+from trioraft.testing._runs import seeded_run
+
+FORMING: Final = 20.0
+"""Virtual seconds within which a cluster without faults forms and elects its first leader."""
+
+RECOVERY: Final = 10
+"""Election time-outs within which a cluster without further faults is one again: a leader, a
+command committed, and all servers at the same entry."""
+
+
+@frozen
+class Scenario:
+    """All that makes a run what it is; equal scenarios make equal runs, to the last step."""
+
+    machine: Callable[[], StateMachine]
+    draw: Callable[[Random], Any]
+    """Draws a caller's next command."""
+    seed: int = 0
+    servers: int = 3
+    seconds: float = 10.0
+    """Virtual seconds of faults; the forming before and the recovery after them are not in it."""
+    plan: Sequence[Fault] = ()
+    profile: Profile = CALM
+    """What the plan was drawn from."""
+    clients: int = 3
+    pause: float = 0.05
+    """Virtual seconds between two commands of a caller, on average."""
+    most_commands: int | None = None
+    websockets: bool = False
+    config: Config = Config()
+    model: Model | None = None
+    """What the history is checked against; None: it is not."""
+    check: Callable[[Any], None] | None = None
+    """Looks at a state machine after each entry, and raises if something is wrong with it."""
+
+
+@define
+class Report:
+    """What became of a run."""
+
+    scenario: Scenario
+    failure: BaseException | None = None
+    digest: str = ""
+    """A fingerprint of all that has happened."""
+    virtual_seconds: float = 0.0
+    recovered_in: float = 0.0
+    """Virtual seconds from the last fault's end until the cluster was one again."""
+    faults: Counter[str] = field(factory=Counter)
+    commands: Counter[str] = field(factory=Counter)
+    counts: Counter[str] = field(factory=Counter)
+    """What the judge has counted: steps, messages, elections, ..."""
+    story: list[tuple[float, str, str]] = field(factory=list)
+    """What happened: when, to whom, what."""
+
+
+def play(scenario: Scenario) -> Report:
+    """Run a scenario; what goes wrong is in the report, and never raised."""
+    report = Report(scenario)
+    try:
+        seeded_run(scenario.seed, partial(_play, scenario, report))
+    except Exception as error:  # noqa: BLE001  whatever it is, this run has found it
+        report.failure = error
+    return report
+
+
+async def _play(scenario: Scenario, report: Report) -> None:
+    async with simulated_cluster(
+        scenario.machine,
+        servers=scenario.servers,
+        seed=scenario.seed,
+        config=scenario.config,
+        websockets=scenario.websockets,
+    ) as cluster:
+        cluster.check = scenario.check
+        try:
+            await _acts(scenario, report, cluster)
+        finally:
+            report.digest = cluster.judge.digest
+            report.counts = cluster.judge.counts
+            report.virtual_seconds = trio.current_time()
+
+
+async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -> None:
+    def tell(who: str, what: str) -> None:
+        report.story.append((trio.current_time(), who, what))
+
+    cluster.judge.tell = tell
+    commands = tuple(scenario.machine().commands)
+    clients = Clients(
+        cluster, scenario.draw, commands, pause=scenario.pause, most=scenario.most_commands
+    )
+    clients.tell = tell
+    report.commands = clients.counts
+    mischief = Mischief(cluster, scenario.plan, scenario.seed)
+    mischief.on_begin = lambda server, fault: tell(server, str(fault))
+    report.faults = mischief.counts
+    cluster.start()
+    await cluster.settled(FORMING)
+    async with trio.open_nursery() as callers:
+        for number in range(1, scenario.clients + 1):
+            name = f"c{number}"
+            callers.start_soon(clients.run, name, Random(f"{scenario.seed} client {name}"))
+        await mischief.run(scenario.seconds)
+        clients.is_over = True
+        tell("all", "no more faults, and nobody asks any more")
+        began = trio.current_time()
+        await _recovers(scenario, cluster, clients)
+        report.recovered_in = trio.current_time() - began
+    _agree(cluster)
+    clients.check()
+    if scenario.model is not None:
+        verdict = check(clients.history, scenario.model)
+        if not verdict.linearizable:
+            broken(str(verdict))
+
+
+async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clients) -> None:
+    """Liveness: once faults end, a leader is found, a command commits, and all servers agree."""
+    within = RECOVERY * scenario.config.election_timeout
+    end = trio.current_time() + within
+    await cluster.until(lambda: cluster.leader, within)
+    chance = Random(f"{scenario.seed} last")
+    done = clients.counts["done"]
+    clients.is_over = False
+    while clients.counts["done"] == done:
+        await clients.ask("last", scenario.draw(chance), chance)
+        if trio.current_time() > end:
+            broken(f"no command was done within {within:g} s after the faults")
+        await trio.sleep(0.005)
+    clients.is_over = True
+    await cluster.settled(end - trio.current_time())
+
+
+def _agree(cluster: SimulatedCluster) -> None:
+    """State machine safety, by the machines themselves: all have come to the same state."""
+    saved = {
+        host.name: cluster[host.name].state_machine.save()
+        for host in cluster.hosts.values()
+        if not host.lost
+    }
+    if len(set(saved.values())) > 1:
+        states = "\n".join(f"{name}: {state!r:.500}" for name, state in saved.items())
+        broken(f"all servers have applied the same entries, and their states differ\n{states}")

@@ -1,0 +1,106 @@
+"""What the simulation replicates when it tests the library itself: a few registers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from random import Random
+from typing import Any, ClassVar, Final
+
+from attrs import frozen
+
+from trioraft._commands import Applied, command
+
+KEYS: Final = tuple("abcde")
+
+
+@command("put")
+@frozen
+class Put:
+    """Set a register; comes to what it held."""
+
+    key: str
+    value: int
+
+    def apply(self, registers: Registers, applied: Applied) -> int | None:
+        before = registers.values.get(self.key)
+        registers.values[self.key] = self.value
+        return before
+
+
+@command("get")
+@frozen
+class Get:
+    """Comes to what a register holds; through the log, so it is never old."""
+
+    key: str
+
+    def apply(self, registers: Registers, applied: Applied) -> int | None:
+        return registers.values.get(self.key)
+
+
+@command("add")
+@frozen
+class Add:
+    """Add to a register, and come to the sum; an empty one refuses."""
+
+    key: str
+    amount: int
+
+    def apply(self, registers: Registers, applied: Applied) -> int:
+        registers.values[self.key] += self.amount  # KeyError: a result like any other
+        return registers.values[self.key]
+
+
+@command("swap")
+@frozen
+class Swap:
+    """Set a register if it holds what is expected; comes to whether it did."""
+
+    key: str
+    expected: int | None
+    value: int
+
+    def apply(self, registers: Registers, applied: Applied) -> bool:
+        if registers.values.get(self.key) != self.expected:
+            return False
+        registers.values[self.key] = self.value
+        return True
+
+
+class Registers:
+    """Numbers under keys."""
+
+    commands: ClassVar = (Put, Get, Add, Swap)
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+
+    def save(self) -> bytes:
+        """See `trioraft.abc.StateMachine`."""
+        return json.dumps(self.values, sort_keys=True).encode()
+
+    def recover(self, state: bytes) -> None:
+        """See `trioraft.abc.StateMachine`."""
+        self.values = json.loads(state)
+
+
+def draw_command(chance: Random) -> Any:
+    """Any command on any register; values are so few that a swap often finds what it expects."""
+    key = chance.choice(KEYS)
+    value = chance.randrange(6)
+    match chance.randrange(5):
+        case 0:
+            return Get(key)
+        case 1:
+            return Add(key, chance.choice((-1, 1)))
+        case 2:
+            return Swap(key, chance.choice((None, *range(6))), value)
+        case _:
+            return Put(key, value)
+
+
+def key_of(given: Any) -> Hashable:
+    """The register that a command is about: no command touches two."""
+    key: Hashable = given.key
+    return key
