@@ -1,0 +1,129 @@
+"""What is tried over and over, and the name of one trial of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+from attrs import evolve, field, frozen
+
+from trioraft._config import Config
+from trioraft.abc import StateMachine
+from trioraft.testing._model import Model
+from trioraft.testing._plan import HARSH, Fault, Profile
+from trioraft.testing._simulation import Scenario
+from trioraft.testing._workload import RegisterModel, Registers, draw_command
+
+_TRIAL: Final = re.compile(
+    r"(?P<seed>\d+)(?::f=(?P<faults>[\d+]*),s=(?P<seconds>[\d.]+),c=(?P<clients>\d+),n=(?P<most>\d*))?"
+)
+
+
+@frozen
+class Trial:
+    """One trial of an experiment: a seed, and what may be left out without losing the failure.
+
+    Written as `4711`, or `4711:f=0+3,s=1.25,c=1,n=20`: of the faults that the seed draws only the
+    first and the fourth, 1.25 seconds, one caller, twenty commands.
+    """
+
+    seed: int
+    faults: tuple[int, ...] | None = None
+    """Which faults of the drawn plan to keep; None: all."""
+    seconds: float = 0.0
+    clients: int = 0
+    most_commands: int | None = None
+
+    def __str__(self) -> str:
+        if self.faults is None:
+            return str(self.seed)
+        kept = "+".join(map(str, self.faults))
+        most = "" if self.most_commands is None else self.most_commands
+        return f"{self.seed}:f={kept},s={self.seconds!r},c={self.clients},n={most}"
+
+    @classmethod
+    def parse(cls, text: str) -> Trial:
+        """Read what `str` wrote.
+
+        Raises:
+            ValueError: it is no name of a trial.
+        """
+        match = _TRIAL.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} names no trial: expected a seed, or what a report printed")
+        if match["faults"] is None:
+            return cls(int(match["seed"]))
+        return cls(
+            int(match["seed"]),
+            tuple(map(int, filter(None, match["faults"].split("+")))),
+            float(match["seconds"]),
+            int(match["clients"]),
+            int(match["most"]) if match["most"] else None,
+        )
+
+
+@frozen
+class Experiment:
+    """A machine, what is asked of it, and what befalls it; a seed makes a scenario of it."""
+
+    machine: Callable[[], StateMachine]
+    draw: Callable[[Random], Any]
+    servers: Sequence[int] = (3,)
+    """How many servers; one of these is drawn."""
+    profile: Profile = HARSH
+    plan: Sequence[Fault] | None = None
+    """A plan of one's own, in place of those that the profile draws."""
+    seconds: float = 10.0
+    clients: int = 3
+    pause: float = 0.05
+    websockets: float = 0.0
+    """The part of the trials whose messages go through the real websocket code."""
+    config: Config = field(factory=Config)
+    model: Model | None = None
+    check: Callable[[Any], None] | None = None
+
+    def scenario(self, trial: Trial) -> Scenario:
+        """The scenario of one trial."""
+        chance = Random(f"{trial.seed} scenario")
+        servers = chance.choice(self.servers)
+        names = [f"n{number}" for number in range(1, servers + 1)]
+        plan: Sequence[Fault] = self.plan or ()
+        if self.plan is None:
+            plan = self.profile.draw(chance, names, self.seconds)
+        scenario = Scenario(
+            machine=self.machine,
+            draw=self.draw,
+            seed=trial.seed,
+            servers=servers,
+            seconds=self.seconds,
+            plan=tuple(plan),
+            clients=self.clients,
+            pause=self.pause,
+            websockets=chance.random() < self.websockets,
+            config=self.config,
+            model=self.model,
+            check=self.check,
+        )
+        if trial.faults is None:
+            return scenario
+        return evolve(
+            scenario,
+            plan=tuple(plan[number] for number in trial.faults),
+            seconds=trial.seconds,
+            clients=trial.clients,
+            most_commands=trial.most_commands,
+        )
+
+
+def library(profile: Profile = HARSH) -> Experiment:
+    """What this library tests itself with: registers, on clusters of every size."""
+    return Experiment(
+        Registers,
+        draw_command,
+        servers=(3, 3, 3, 5, 5, 1, 2, 4, 7),
+        profile=profile,
+        websockets=0.05,
+        model=RegisterModel(),
+    )
