@@ -7,9 +7,9 @@ import random
 import pytest
 
 from tests.storage.course import SCENARIOS, Course, Everything, Nothing, Scenario, power_cuts
-from trioraft.testing._disk import Crash, Fault
+from trioraft.testing._disk import Crash, DiskFault
 
-KILLS = [Fault.CRASH_BEFORE, Fault.CRASH_AFTER]
+KILLS = [DiskFault.CRASH_BEFORE, DiskFault.CRASH_AFTER]
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
 
 
@@ -19,7 +19,7 @@ def count_calls(scenario: Scenario) -> int:
     return len(course.files.calls)
 
 
-def crashed(scenario: Scenario, call: int, kill: Fault) -> Course:
+def crashed(scenario: Scenario, call: int, kill: DiskFault) -> Course:
     course = Course()
     course.files.fail(call, kill)
     with pytest.raises(Crash):
@@ -52,7 +52,7 @@ def test_killed_again_at_every_call_of_the_start_that_follows(scenario: Scenario
     chance = random.Random(3)
     cuts = [None, Nothing(), chance, Everything()]
     for call in range(1, count_calls(scenario) + 1):
-        course = crashed(scenario, call, Fault.CRASH_AFTER)
+        course = crashed(scenario, call, DiskFault.CRASH_AFTER)
         cut = cuts[call % len(cuts)]
         if cut is None:
             course.files.kill()

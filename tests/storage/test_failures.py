@@ -11,7 +11,7 @@ from trioraft._errors import StorageCorrupt, StorageError
 from trioraft._storage.files import Bytes
 from trioraft._storage.segments import SegmentLog
 from trioraft.abc import Batch
-from trioraft.testing._disk import Fault, SimulatedFiles
+from trioraft.testing._disk import DiskFault, SimulatedFiles
 
 CHANGES = {"create", "pwrite", "fdatasync", "truncate", "rename", "mkdir"}
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
@@ -34,15 +34,15 @@ def calls_of(scenario: Scenario) -> list[str]:
 
 
 @by_name
-@pytest.mark.parametrize("fault", [Fault.BROKEN, Fault.FULL])
-def test_every_call_refused(scenario: Scenario, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [DiskFault.BROKEN, DiskFault.FULL])
+def test_every_call_refused(scenario: Scenario, fault: DiskFault) -> None:
     for call, name in enumerate(calls_of(scenario), start=1):
         course = Watched(looks=False)
         course.files.fail(call, fault)
         with pytest.raises(StorageError) as caught:
             scenario(course)
         assert not isinstance(caught.value, StorageCorrupt)
-        if fault is Fault.FULL:
+        if fault is DiskFault.FULL:
             assert "the disk is full" in str(caught.value)
         assert course.log is not None
         course.files.calls.clear()
@@ -61,7 +61,7 @@ def test_power_cut_after_a_refused_sync(scenario: Scenario) -> None:
     for call, name in enumerate(calls_of(scenario), start=1):
         if name in ("fdatasync", "sync_directory"):
             course = Watched(looks=False)
-            course.files.fail(call, Fault.BROKEN)
+            course.files.fail(call, DiskFault.BROKEN)
             with pytest.raises(StorageError):
                 scenario(course)
             course.files.kill()
@@ -76,7 +76,7 @@ def test_short_writes_are_completed(scenario: Scenario) -> None:
     for call, name in enumerate(calls_of(scenario), start=1):
         if name == "pwrite":
             course = Course()
-            course.files.fail(call, Fault.SHORT)
+            course.files.fail(call, DiskFault.SHORT)
             scenario(course)
             course.files.crash(Nothing())
             course.recovers_and_goes_on()
@@ -98,7 +98,7 @@ def test_the_error_of_later_writes_says_what_had_failed() -> None:
     course = Course()
     log, _ = course.open()
     course.append(log)
-    course.files.fail(2, Fault.BROKEN)
+    course.files.fail(2, DiskFault.BROKEN)
     with pytest.raises(StorageError) as caught:
         course.append(log)
     assert isinstance(caught.value.__cause__, OSError)
@@ -112,7 +112,7 @@ def test_a_failed_spare_fails_the_next_write() -> None:
     log, _ = course.open()
     course.append(log, 4, size=700)
     assert log.wants_spare
-    course.files.fail(3, Fault.FULL)
+    course.files.fail(3, DiskFault.FULL)
     with pytest.raises(StorageError, match="full"):
         log.prepare_spare()
     assert not log.wants_spare

@@ -17,7 +17,7 @@ from trioraft._errors import StorageCorrupt, StorageError, StorageLocked
 from trioraft._storage import extents, layout
 from trioraft._wire.frames import FRAME_OVERHEAD, identity
 from trioraft.abc import Batch, Recovered
-from trioraft.testing._disk import Crash, Fault
+from trioraft.testing._disk import Crash, DiskFault
 
 
 def segment(number: int) -> str:
@@ -39,7 +39,7 @@ def torn(count: int, size: int) -> tuple[Course, int, int]:
     course.append(log, 2)
     assert log._current is not None
     begin = log._current.offset
-    course.files.fail(2, Fault.CRASH_BEFORE)
+    course.files.fail(2, DiskFault.CRASH_BEFORE)
     with pytest.raises(Crash):
         course.append(log, count, size=size)
     return course, begin, begin + layout.BATCH_OVERHEAD + count * (FRAME_OVERHEAD + size)
@@ -127,7 +127,7 @@ def test_g24_leftovers_of_a_crash_are_removed_and_never_taken_for_the_log() -> N
     log, _ = course.open()
     course.append(log, 4, size=700)
     log.prepare_spare()
-    course.files.fail(2, Fault.CRASH_AFTER)
+    course.files.fail(2, DiskFault.CRASH_AFTER)
     with pytest.raises(Crash):
         course.append(log, 4, size=700)  # the spare is written, but has no segment's name
     course.files.kill()
@@ -146,7 +146,7 @@ def test_g30_after_a_failed_write_memory_holds_nothing_that_the_disk_lacks(call:
     course = Course()
     log, _ = course.open()
     course.append(log, 2)
-    course.files.fail(call, Fault.BROKEN)
+    course.files.fail(call, DiskFault.BROKEN)
     with pytest.raises(StorageError, match="Input/output"):
         course.append(log)
     assert len(log.read(1, ALL)) == 2

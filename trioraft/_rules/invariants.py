@@ -35,7 +35,8 @@ def _relations(before: Node, after: Node) -> list[tuple[str, bool]]:
         ("what is committed is in the log", after.commit <= last),
         (
             "what is committed is never cut",
-            after.log is before.log or after.log.cut(before.commit) == before.log.cut(before.commit),
+            after.log is before.log
+            or after.log.cut(before.commit) == before.log.cut(before.commit),
         ),
         ("no entry is of a later term than the server", after.log.last_term <= after.term),
         ("what is durable is in the log", after.disk.index <= last),
@@ -58,10 +59,10 @@ def _relations(before: Node, after: Node) -> list[tuple[str, bool]]:
                     or after.log.cut(before.log.last_index) == before.log,
                 ),
                 ("a leader voted for itself", after.voted_for == after.me),
-                ("no match is beyond the log", all([p.match_index <= last for p in progress])),
+                ("no match is beyond the log", all(p.match_index <= last for p in progress)),
                 (
                     "next follows match, and is at most one behind the end",
-                    all([p.match_index < p.next_index <= last + 1 for p in progress]),
+                    all(p.match_index < p.next_index <= last + 1 for p in progress),
                 ),
             ]
     return relations

@@ -7,7 +7,7 @@ servers have applied.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ class Clients:
         commands: tuple[type[Any], ...],
         *,
         pause: float,
-        most: int | None,
+        kept: Sequence[int] | None,
     ) -> None:
         """Describe them.
 
@@ -46,7 +46,8 @@ class Clients:
             draw: draws a command.
             commands: the machine's.
             pause: virtual seconds between two commands of a caller, on average.
-            most: how many commands they ask for in all; None: no bound.
+            kept: which of the commands that they draw they ask for; None: all.  The k-th command
+                of the i-th of n callers has the number k * n + i, all counted from 0.
         """
         self.history = History(trio.current_time)
         self.counts: Counter[str] = Counter()
@@ -57,18 +58,27 @@ class Clients:
         self._draw = draw
         self._vocabulary = Vocabulary(commands)
         self._pause = pause
-        self._left = most
+        self.drawn: list[int] = []
+        """The numbers of the commands that they have drawn."""
+        self._kept = None if kept is None else frozenset(kept)
         self._done: Counter[bytes] = Counter()
         self._unknown: Counter[bytes] = Counter()
 
-    async def run(self, name: str, chance: Random) -> None:
-        """Be one caller, until all is over."""
+    async def run(self, seed: int, number: int, of: int) -> None:
+        """Be one caller of so many, until all is over.
+
+        What it asks for follows from the seed and its number alone, whatever becomes of it.
+        """
+        name = f"c{number + 1}"
+        drawing, chance = Random(f"{seed} commands {name}"), Random(f"{seed} caller {name}")
         hint: str | None = None
-        while not self.is_over and self._left != 0:
+        while not self.is_over:
             await trio.sleep(chance.uniform(0, 2 * self._pause))
-            if self._left is not None:
-                self._left -= 1
-            hint = await self.ask(name, self._draw(chance), chance, hint)
+            command = self._draw(drawing)
+            self.drawn.append(number)
+            if self._kept is None or number in self._kept:
+                hint = await self.ask(name, command, chance, hint)
+            number += of
 
     async def ask(
         self, name: str, command: Any, chance: Random, hint: str | None = None

@@ -15,7 +15,7 @@ from trioraft._errors import StorageError
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
-from trioraft.testing._disk import Crash, Fault, SimulatedFiles
+from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
 from trioraft.testing._host import SimulatedHost
 from trioraft.testing._judge import Judge, Seat
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
@@ -187,7 +187,7 @@ class SimulatedCluster:
 
     # -- disks -----------------------------------------------------------------------------------
 
-    def break_disk(self, name: str, call: str, fault: Fault) -> None:
+    def break_disk(self, name: str, call: str, fault: DiskFault) -> None:
         """Let the next call of that name ("fdatasync", "pwrite", ...) meet a fault."""
         self.hosts[name].excused = True
         self.hosts[name].files.fail_next(call, fault)

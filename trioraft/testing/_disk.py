@@ -27,7 +27,7 @@ class Crash(BaseException):
     """The process was killed in, or just before, a call of the file system."""
 
 
-class Fault(enum.Enum):
+class DiskFault(enum.Enum):
     """What becomes of one call."""
 
     CRASH_BEFORE = "killed before the call did anything"
@@ -38,7 +38,7 @@ class Fault(enum.Enum):
     SHORT = "a write that takes only a part"
 
 
-_ERRNO: Final = {Fault.BROKEN: errno.EIO, Fault.FULL: errno.ENOSPC}
+_ERRNO: Final = {DiskFault.BROKEN: errno.EIO, DiskFault.FULL: errno.ENOSPC}
 
 
 @frozen
@@ -70,18 +70,18 @@ class SimulatedFiles:
         self._handles: dict[int, _Handle] = {}
         self._locked: dict[str, int] = {}
         self._next_handle = 3
-        self._faults: dict[int, Fault] = {}
-        self._next_faults: dict[str, Fault] = {}
+        self._faults: dict[int, DiskFault] = {}
+        self._next_faults: dict[str, DiskFault] = {}
         self._count = 0
         self._is_down = False
 
     # What tests do to it
 
-    def fail(self, call: int, fault: Fault) -> None:
+    def fail(self, call: int, fault: DiskFault) -> None:
         """Let the `call`-th call from now on meet a fault."""
         self._faults[self._count + call] = fault
 
-    def fail_next(self, name: str, fault: Fault) -> None:
+    def fail_next(self, name: str, fault: DiskFault) -> None:
         """Let the next call of this name meet a fault: "fdatasync", "pwrite", ..."""
         self._next_faults[name] = fault
 
@@ -163,7 +163,7 @@ class SimulatedFiles:
         """See `trioraft._storage.files.Files`."""
         handle = self._handle_of(file)
         fault = self._next_fault("pwrite")
-        taken = len(data) // 2 if fault in (Fault.SHORT, Fault.TORN) else len(data)
+        taken = len(data) // 2 if fault in (DiskFault.SHORT, DiskFault.TORN) else len(data)
 
         def act() -> int:
             handle.file.write(memoryview(data)[:taken], offset)
@@ -265,7 +265,7 @@ class SimulatedFiles:
         self._count += 1
         self.calls.append(Call(name, path))
         fault = self._faults.pop(self._count, None) or self._next_faults.pop(name, None)
-        if fault is Fault.CRASH_BEFORE or (fault is Fault.TORN and name != "pwrite"):
+        if fault is DiskFault.CRASH_BEFORE or (fault is DiskFault.TORN and name != "pwrite"):
             self._is_down = True
             raise Crash
         if fault in _ERRNO:
@@ -273,12 +273,12 @@ class SimulatedFiles:
                 act()  # a file is closed even if that fails
             raise OSError(_ERRNO[fault], os.strerror(_ERRNO[fault]), path)
         result = act()
-        if fault in (Fault.CRASH_AFTER, Fault.TORN):
+        if fault in (DiskFault.CRASH_AFTER, DiskFault.TORN):
             self._is_down = True
             raise Crash
         return result
 
-    def _next_fault(self, name: str) -> Fault | None:
+    def _next_fault(self, name: str) -> DiskFault | None:
         """The fault that the call which begins now will meet."""
         return self._faults.get(self._count + 1) or self._next_faults.get(name)
 
@@ -330,3 +330,6 @@ class SimulatedFiles:
 
     def _parent(self, path: str) -> tuple[Directory, str]:
         return self._directory(os.path.dirname(path)), os.path.basename(path)
+
+
+Fault = DiskFault

@@ -17,7 +17,8 @@ from trioraft.testing._simulation import Scenario
 from trioraft.testing._workload import RegisterModel, Registers, draw_command
 
 _TRIAL: Final = re.compile(
-    r"(?P<seed>\d+)(?::f=(?P<faults>[\d+]*),s=(?P<seconds>[\d.]+),c=(?P<clients>\d+),n=(?P<most>\d*))?"
+    r"(?P<seed>\d+)"
+    r"(?::s=(?P<seconds>[\d.]+),f=(?P<faults>[\d+]*),c=(?P<commands>all|[\d+]*))?"
 )
 
 
@@ -25,23 +26,23 @@ _TRIAL: Final = re.compile(
 class Trial:
     """One trial of an experiment: a seed, and what may be left out without losing the failure.
 
-    Written as `4711`, or `4711:f=0+3,s=1.25,c=1,n=20`: of the faults that the seed draws only the
-    first and the fourth, 1.25 seconds, one caller, twenty commands.
+    Written as `4711`, or `4711:s=1.25,f=0+3,c=7`: 1.25 seconds, of the faults that the seed draws
+    only the first and the fourth, and of the commands only the eighth.
     """
 
     seed: int
     faults: tuple[int, ...] | None = None
     """Which faults of the drawn plan to keep; None: all."""
     seconds: float = 0.0
-    clients: int = 0
-    most_commands: int | None = None
+    commands: tuple[int, ...] | None = None
+    """Which of the drawn commands to ask for; None: all."""
 
     def __str__(self) -> str:
         if self.faults is None:
             return str(self.seed)
-        kept = "+".join(map(str, self.faults))
-        most = "" if self.most_commands is None else self.most_commands
-        return f"{self.seed}:f={kept},s={self.seconds!r},c={self.clients},n={most}"
+        faults = "+".join(map(str, self.faults))
+        commands = "all" if self.commands is None else "+".join(map(str, self.commands))
+        return f"{self.seed}:s={self.seconds!r},f={faults},c={commands}"
 
     @classmethod
     def parse(cls, text: str) -> Trial:
@@ -55,13 +56,8 @@ class Trial:
             raise ValueError(f"{text!r} names no trial: expected a seed, or what a report printed")
         if match["faults"] is None:
             return cls(int(match["seed"]))
-        return cls(
-            int(match["seed"]),
-            tuple(map(int, filter(None, match["faults"].split("+")))),
-            float(match["seconds"]),
-            int(match["clients"]),
-            int(match["most"]) if match["most"] else None,
-        )
+        commands = None if match["commands"] == "all" else _numbers(match["commands"])
+        return cls(int(match["seed"]), _numbers(match["faults"]), float(match["seconds"]), commands)
 
 
 @frozen
@@ -112,9 +108,12 @@ class Experiment:
             scenario,
             plan=tuple(plan[number] for number in trial.faults),
             seconds=trial.seconds,
-            clients=trial.clients,
-            most_commands=trial.most_commands,
+            commands=trial.commands,
         )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, filter(None, text.split("+"))))
 
 
 def library(profile: Profile = HARSH) -> Experiment:

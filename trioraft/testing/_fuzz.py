@@ -79,10 +79,8 @@ def shortened(profile: str, seed: int) -> str:
 
 def report_of(reports: list[Report], seconds: float) -> str:
     """The summary of a whole fuzzing, with its speed."""
-    virtual = sum(report.virtual_seconds for report in reports)
-    return (
-        f"{summary(reports)}\nin {seconds:.0f} s: {virtual / seconds:.1f} virtual seconds a second"
-    )
+    speed = sum(report.virtual_seconds for report in reports) / seconds
+    return f"{summary(reports)}\nin {seconds:.0f} s: {speed:.1f} virtual seconds a second"
 
 
 def _settle() -> None:
@@ -94,7 +92,7 @@ def _one(profile: str, seed: int) -> Report:
     report = play(library(PROFILES[profile]).scenario(Trial(seed)))
     if report.failure is not None:
         report.failure = AssertionError(f"{type(report.failure).__name__}: {report.failure}")
-    report.story = []  # the seed brings it back
+    report.story, report.history, report.drawn = [], [], []  # the seed brings them back
     return report
 
 

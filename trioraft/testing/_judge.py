@@ -6,7 +6,6 @@ one that is broken ends the run, at the very step that broke it.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from trioraft._rules.node import Campaigning, Leading, Node
 from trioraft._state import HardState
 from trioraft._wire.frames import Entry, checksum, identity
 from trioraft.abc import Batch, Recovered, Storage
+from trioraft.testing._operations import Raised, plain
 
 
 class PropertyBroken(AssertionError):
@@ -94,7 +94,7 @@ class Judge:
         """A server takes part from now on."""
         self.counts["starts"] += 1
         self.note("start", node.me.name, node.term, node.log.last_index)
-        self.tell(node.me.name, f"starts in term {node.term}, its log ends at {node.log.last_index}")
+        self.tell(node.me.name, f"starts in term {node.term} with {node.log.last_index} entries")
         configuration = node.configuration
         if self._configuration is None:
             self._configuration = configuration
@@ -212,15 +212,15 @@ class Judge:
             if index != len(self.history) + 1:
                 broken(f"{me} applies {index} before {len(self.history) + 1}")
             self.history.append(entry)
-            self.results.append(_plain(result))
+            self.results.append(_comes_to(result))
             self.note("applied", me.name, index, entry.term)
             return
         if self.history[index - 1] != entry:
             broken(f"{me} applies another entry {index} than the first server that did")
-        if self.results[index - 1] != _plain(result):
+        if self.results[index - 1] != _comes_to(result):
             broken(
                 f"entry {index} came to {self.results[index - 1]} on one server and to "
-                f"{_plain(result)} on {me.name}: its apply is not deterministic"
+                f"{_comes_to(result)} on {me.name}: its apply is not deterministic"
             )
 
     # -- what is seen of the disks ---------------------------------------------------------------
@@ -356,14 +356,14 @@ def _nothing(*_: object) -> None:
     pass
 
 
-def _plain(result: outcome.Outcome[Any] | None) -> object:
-    """A result that later commands can't change any more."""
+def _comes_to(result: outcome.Outcome[Any] | None) -> object:
+    """A result in a form that can be compared, and that later commands can't change."""
     match result:
         case outcome.Value(value):
-            return "returned", copy.deepcopy(value)
-        case outcome.Error(error):
-            return "raised", type(error).__name__, str(error)
-    return "nothing"
+            return plain(value)
+        case outcome.Error(Exception() as error):
+            return Raised.of(error)
+    return None
 
 
 def _now() -> float:

@@ -216,43 +216,43 @@ def _rolling(mischief: Mischief, server: str, fault: Fault) -> None:
 @_kind()
 def _crash_before_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed when it is about to sync."""
-    mischief.break_disk(server, "fdatasync", _disk.Fault.CRASH_BEFORE, loses=fault.amount > 0.5)
+    mischief.break_disk(server, "fdatasync", _disk.DiskFault.CRASH_BEFORE, loses=fault.amount > 0.5)
 
 
 @_kind()
 def _crash_after_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed when something is on its disk and nobody knows yet."""
-    mischief.break_disk(server, "fdatasync", _disk.Fault.CRASH_AFTER, loses=fault.amount > 0.5)
+    mischief.break_disk(server, "fdatasync", _disk.DiskFault.CRASH_AFTER, loses=fault.amount > 0.5)
 
 
 @_kind()
 def _torn_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed in the middle of a write."""
-    mischief.break_disk(server, "pwrite", _disk.Fault.TORN, loses=fault.amount > 0.5)
+    mischief.break_disk(server, "pwrite", _disk.DiskFault.TORN, loses=fault.amount > 0.5)
 
 
 @_kind()
 def _short_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """The disk takes only a part of what it is given."""
-    mischief.break_disk(server, "pwrite", _disk.Fault.SHORT)
+    mischief.break_disk(server, "pwrite", _disk.DiskFault.SHORT)
 
 
 @_kind()
 def _broken_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A sync fails, and what it was to write is lost though it can still be read."""
-    mischief.break_disk(server, "fdatasync", _disk.Fault.BROKEN, loses=fault.amount > 0.5)
+    mischief.break_disk(server, "fdatasync", _disk.DiskFault.BROKEN, loses=fault.amount > 0.5)
 
 
 @_kind()
 def _broken_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """A write fails."""
-    mischief.break_disk(server, "pwrite", _disk.Fault.BROKEN)
+    mischief.break_disk(server, "pwrite", _disk.DiskFault.BROKEN)
 
 
 @_kind()
 def _full_disk(mischief: Mischief, server: str, fault: Fault) -> None:
     """The disk is full for one write; when the server is started again there is room."""
-    mischief.break_disk(server, "pwrite", _disk.Fault.FULL)
+    mischief.break_disk(server, "pwrite", _disk.DiskFault.FULL)
 
 
 @_kind()

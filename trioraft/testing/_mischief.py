@@ -138,7 +138,7 @@ class Mischief:
         return self.healing(server, fault.others)
 
     def break_disk(
-        self, server: str, call: str, fault: _disk.Fault, *, loses: bool = False
+        self, server: str, call: str, fault: _disk.DiskFault, *, loses: bool = False
     ) -> None:
         """Lets the next such call fail; if the server dies of it, its machine may lose power."""
         if self.cluster.hosts[server].up:

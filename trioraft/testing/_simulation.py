@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,16 +13,17 @@ import trio
 from attrs import define, field, frozen
 
 from trioraft._config import Config
-from trioraft._errors import InternalError
-from trioraft._rules.messages import AppendEntries
-from trioraft.abc import StateMachine
+from trioraft.abc import Entry, StateMachine
 from trioraft.testing._clients import Clients
 from trioraft.testing._cluster import SimulatedCluster, simulated_cluster
 from trioraft.testing._judge import broken
-from trioraft.testing._linearizability import Model, check
+from trioraft.testing._linearizability import check
 from trioraft.testing._mischief import Mischief
-from trioraft.testing._plan import CALM, Fault, Profile
+from trioraft.testing._model import Model
+from trioraft.testing._plan import Fault
 from trioraft.testing._runs import seeded_run
+
+_LOG: Final = logging.getLogger("trioraft")
 
 FORMING: Final = 20.0
 """Virtual seconds within which a cluster without faults forms and elects its first leader."""
@@ -43,12 +45,11 @@ class Scenario:
     seconds: float = 10.0
     """Virtual seconds of faults; the forming before and the recovery after them are not in it."""
     plan: Sequence[Fault] = ()
-    profile: Profile = CALM
-    """What the plan was drawn from."""
     clients: int = 3
     pause: float = 0.05
     """Virtual seconds between two commands of a caller, on average."""
-    most_commands: int | None = None
+    commands: Sequence[int] | None = None
+    """Which of the drawn commands are asked for, by number; None: all."""
     websockets: bool = False
     config: Config = Config()
     model: Model | None = None
@@ -61,28 +62,51 @@ class Scenario:
 class Report:
     """What became of a run."""
 
-    scenario: Scenario
+    seed: int
+    servers: int
+    seconds: float
     failure: BaseException | None = None
     digest: str = ""
     """A fingerprint of all that has happened."""
     virtual_seconds: float = 0.0
+    began_at: float = 0.0
+    """When the faults began: the cluster had formed."""
     recovered_in: float = 0.0
     """Virtual seconds from the last fault's end until the cluster was one again."""
     faults: Counter[str] = field(factory=Counter)
     commands: Counter[str] = field(factory=Counter)
+    """How many came to "done", "unknown" and "not done"."""
+    drawn: list[int] = field(factory=list)
+    """The numbers of the commands that were drawn."""
     counts: Counter[str] = field(factory=Counter)
     """What the judge has counted: steps, messages, elections, ..."""
     story: list[tuple[float, str, str]] = field(factory=list)
     """What happened: when, to whom, what."""
+    history: list[Entry] = field(factory=list)
+    """All entries that were applied, in order."""
+
+    @property
+    def failed_after(self) -> float | None:
+        """Seconds of faults until the failure; None if it came after them, or there is none."""
+        seconds = self.virtual_seconds - self.began_at
+        in_time = self.failure is not None and seconds < self.seconds
+        return seconds if in_time and self.began_at else None
 
 
 def play(scenario: Scenario) -> Report:
-    """Run a scenario; what goes wrong is in the report, and never raised."""
-    report = Report(scenario)
+    """Run a scenario; what goes wrong is in the report, and never raised.
+
+    The servers log nothing meanwhile: a thousand lost links are no news here.
+    """
+    report = Report(scenario.seed, scenario.servers, scenario.seconds)
+    level = _LOG.level
+    _LOG.setLevel(logging.CRITICAL)
     try:
         seeded_run(scenario.seed, partial(_play, scenario, report))
     except Exception as error:  # noqa: BLE001  whatever it is, this run has found it
         report.failure = error
+    finally:
+        _LOG.setLevel(level)
     return report
 
 
@@ -100,6 +124,7 @@ async def _play(scenario: Scenario, report: Report) -> None:
         finally:
             report.digest = cluster.judge.digest
             report.counts = cluster.judge.counts
+            report.history = cluster.judge.history
             report.virtual_seconds = trio.current_time()
 
 
@@ -110,31 +135,43 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
     cluster.judge.tell = tell
     commands = tuple(scenario.machine().commands)
     clients = Clients(
-        cluster, scenario.draw, commands, pause=scenario.pause, most=scenario.most_commands
+        cluster, scenario.draw, commands, pause=scenario.pause, kept=scenario.commands
     )
     clients.tell = tell
-    report.commands = clients.counts
+    report.commands, report.drawn = clients.counts, clients.drawn
     mischief = Mischief(cluster, scenario.plan, scenario.seed)
     mischief.on_begin = lambda server, fault: tell(server, str(fault))
     report.faults = mischief.counts
     cluster.start()
     await cluster.settled(FORMING)
-    async with trio.open_nursery() as callers:
-        for number in range(1, scenario.clients + 1):
-            name = f"c{number}"
-            callers.start_soon(clients.run, name, Random(f"{scenario.seed} client {name}"))
-        await mischief.run(scenario.seconds)
-        clients.is_over = True
-        tell("all", "no more faults, and nobody asks any more")
-        began = trio.current_time()
-        await _recovers(scenario, cluster, clients)
-        report.recovered_in = trio.current_time() - began
+    report.began_at = trio.current_time()
+    await _faulty_phase(scenario, report, cluster, clients, mischief)
     _agree(cluster)
     clients.check()
     if scenario.model is not None:
         verdict = check(clients.history, scenario.model)
-        if not verdict.linearizable:
-            broken(str(verdict))
+        cluster.judge.counts["undecided"] += len(verdict.undecided)
+        if verdict.counterexample is not None:
+            broken(f"the history is not linearizable\n{verdict.counterexample}")
+
+
+async def _faulty_phase(
+    scenario: Scenario,
+    report: Report,
+    cluster: SimulatedCluster,
+    clients: Clients,
+    mischief: Mischief,
+) -> None:
+    """Faults and callers, all at once; then none of them, and the cluster must recover."""
+    async with trio.open_nursery() as callers:
+        for number in range(scenario.clients):
+            callers.start_soon(clients.run, scenario.seed, number, scenario.clients)
+        await mischief.run(scenario.seconds)
+        clients.is_over = True
+        report.story.append((trio.current_time(), "all", "no more faults; nobody asks any more"))
+        began = trio.current_time()
+        await _recovers(scenario, cluster, clients)
+        report.recovered_in = trio.current_time() - began
 
 
 async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clients) -> None:

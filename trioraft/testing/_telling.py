@@ -51,9 +51,10 @@ def summary(reports: list[Report]) -> str:
     slowest = max(report.recovered_in for report in reports)
     sizes = sorted(report.servers for report in reports)
     of_sizes = ", ".join(f"{len(list(runs))} of {size}" for size, runs in groupby(sizes))
+    hours = seconds / 3600
     return "\n".join(
         [
-            f"{len(reports)} seeds ({of_sizes} servers), {seconds / 3600:.2f} virtual cluster-hours",
+            f"{len(reports)} seeds ({of_sizes} servers), {hours:.2f} virtual cluster-hours",
             f"faults: {sum(faults.values())} ({by_kind or 'none'})",
             f"commands: {commands['done']} done, {commands['unknown']} unknown, "
             f"{commands['not done']} refused",

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Final
 from attrs import frozen
 
 from trioraft._commands import Applied, command
+from trioraft.testing._operations import Raised
 
 KEYS: Final = tuple("abcde")
+_NOWHERE: Final = Applied(0, 0, 0.0)
 
 
 @command("put")
@@ -100,7 +102,25 @@ def draw_command(chance: Random) -> Any:
             return Put(key, value)
 
 
-def key_of(given: Any) -> Hashable:
-    """The register that a command is about: no command touches two."""
-    key: Hashable = given.key
-    return key
+class RegisterModel:
+    """What the registers would do one command after the other; each is checked for itself."""
+
+    def initial(self) -> int | None:
+        """See `Model`."""
+        return None
+
+    def apply(self, state: int | None, given: Any) -> tuple[int | None, Any]:
+        """See `Model`."""
+        registers = Registers()
+        if state is not None:
+            registers.values[given.key] = state
+        try:
+            output = given.apply(registers, _NOWHERE)
+        except KeyError as error:
+            output = Raised.of(error)
+        return registers.values.get(given.key), output
+
+    def key(self, given: Any) -> Hashable:
+        """See `Model`."""
+        key: Hashable = given.key
+        return key

@@ -1,0 +1,130 @@
+"""What the fixture `raft_simulation` gives to a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from random import Random
+from typing import Any
+
+from trioraft._commands import Command
+from trioraft._config import Config
+from trioraft.abc import StateMachine
+from trioraft.testing._elsewhere import differs_elsewhere
+from trioraft.testing._experiment import Experiment, Trial
+from trioraft.testing._model import MachineModel
+from trioraft.testing._plan import HARSH, Fault, Profile
+from trioraft.testing._shorten import shorten
+from trioraft.testing._simulation import Report, play
+from trioraft.testing._telling import told
+
+
+class SimulationFailed(AssertionError):
+    """A simulated run broke something; the message tells what, the way there, and the replay."""
+
+
+class RaftSimulation:
+    """Runs a state machine of one's own in simulated clusters, and sees that nothing breaks."""
+
+    def __init__(
+        self, replay: Trial | None, runs: int | None, command: Callable[[Trial], str]
+    ) -> None:
+        """Take what the command line says.
+
+        Args:
+            replay: the one trial to run, in place of all others.
+            runs: how many seeds to try, in place of what the test says.
+            command: how a trial is run again.
+        """
+        self._replay = replay
+        self._runs = runs
+        self._command = command
+
+    def __call__(
+        self,
+        machine: Callable[[], StateMachine],
+        commands: Callable[[Random], Command[Any]],
+        *,
+        check: Callable[[Any], None] | None = None,
+        servers: int = 3,
+        profile: Profile = HARSH,
+        plan: Sequence[Fault] | None = None,
+        seed: int | None = None,
+        runs: int = 20,
+        seconds: float = 10.0,
+        clients: int = 3,
+        pause: float = 0.05,
+        config: Config | None = None,
+        linearizable: bool = True,
+        key: Callable[[Any], Hashable] | None = None,
+    ) -> None:
+        """Run the machine on clusters on which things go wrong, in virtual time.
+
+        In each run callers draw commands, faults come and go, and every step of every server is
+        checked; then the faults end, and within ten election time-outs a leader must be there, a
+        command be done, and all servers be at the same entry with the same state.  What the
+        callers were told must be linearizable, and the commands must come to the same where
+        strings have other hashes.
+
+        Args:
+            machine: makes the state machine; `save` must give equal bytes for equal histories.
+            commands: draws a caller's next command.
+            check: is given each server's machine after each entry, and raises if it is not as it
+                should be.
+            servers: how many.
+            profile: how they fare: `CALM`, `HARSH`, or a `Profile` of one's own.
+            plan: a plan of faults of one's own, in place of those that the profile draws.
+            seed: the one seed to try; None: those from 0 on.
+            runs: how many seeds to try.
+            seconds: virtual seconds of faults in each run.
+            clients: how many callers.
+            pause: virtual seconds between two commands of a caller, on average.
+            config: as each server gets it.
+            linearizable: whether what the callers were told is checked against the machine run
+                alone; leave it out if results follow from an entry's index, term or time.
+            key: which part of the state a command touches; long histories are checked much
+                faster part by part.
+
+        Raises:
+            SimulationFailed: something broke; the message has the seed, the shortest history that
+                was found, and the command that replays it.
+        """
+        __tracebackhide__ = True
+        experiment = Experiment(
+            machine,
+            commands,
+            servers=(servers,),
+            profile=profile,
+            plan=plan,
+            seconds=seconds,
+            clients=clients,
+            pause=pause,
+            config=Config() if config is None else config,
+            model=MachineModel(machine, key) if linearizable else None,
+            check=check,
+        )
+        for trial in self._trials(seed, runs):
+            report = play(experiment.scenario(trial))
+            if report.failure is not None:
+                self._fail(experiment, trial, report)
+        self._check_elsewhere(experiment, report)
+
+    def _trials(self, seed: int | None, runs: int) -> list[Trial]:
+        if self._replay is not None:
+            return [self._replay]
+        if seed is not None:
+            return [Trial(seed)]
+        return [Trial(number) for number in range(self._runs or runs)]
+
+    def _fail(self, experiment: Experiment, trial: Trial, report: Report) -> None:
+        __tracebackhide__ = True
+        self._check_elsewhere(experiment, report)  # if it is that, no replay would show it
+        if trial.faults is None:
+            trial, report = shorten(experiment, report)
+        text = told(experiment.scenario(trial), report, self._command(trial))
+        raise SimulationFailed(text) from report.failure
+
+    def _check_elsewhere(self, experiment: Experiment, report: Report) -> None:
+        __tracebackhide__ = True
+        found = differs_elsewhere(experiment.machine, report.history)
+        if found is not None:
+            raise SimulationFailed(f"{found}\nto replay: {self._command(Trial(report.seed))}")

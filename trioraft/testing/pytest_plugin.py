@@ -1,0 +1,50 @@
+"""The pytest plugin: the fixture `raft_simulation`, and the options that replay what it found."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from trioraft.testing._experiment import Trial
+from trioraft.testing._fixture import RaftSimulation
+
+_RUNNING: Final = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("trioraft", "simulated Raft clusters")
+    group.addoption(
+        "--raft-replay",
+        type=Trial.parse,
+        metavar="TRIAL",
+        help="run this one trial (a seed, or what a failure printed) in each simulation",
+    )
+    group.addoption(
+        "--raft-runs",
+        type=int,
+        metavar="N",
+        help="try N seeds in each simulation, whatever the tests say",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember which test runs: the fixture is older than it, and names it in its reports."""
+    item.config.stash[_RUNNING] = item.nodeid
+
+
+@pytest.fixture(scope="session")
+def raft_simulation(pytestconfig: pytest.Config) -> RaftSimulation:
+    """Runs a state machine in simulated clusters; see `trioraft.testing.RaftSimulation`.
+
+    It keeps nothing from test to test, so Hypothesis may call it again and again.
+    """
+
+    def command(trial: Trial) -> str:
+        return f"python -m pytest '{pytestconfig.stash[_RUNNING]}' --raft-replay '{trial}'"
+
+    return RaftSimulation(
+        pytestconfig.getoption("--raft-replay"), pytestconfig.getoption("--raft-runs"), command
+    )
