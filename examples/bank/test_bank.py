@@ -7,4 +7,4 @@ from trioraft.testing import RaftSimulation
 
 
 def test_the_bank_survives_whatever_befalls_its_servers(raft_simulation: RaftSimulation) -> None:
-    raft_simulation(Bank, draw, check=no_money_is_made, servers=3, runs=10)
+    raft_simulation(Bank, draw, check=no_money_is_made, servers=3, runs=5)

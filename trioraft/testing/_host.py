@@ -39,6 +39,7 @@ class SimulatedHost:
         self.ended = trio.Event()
         self.ended.set()
         self.loses_power = False
+        self.dies = False
         self._hops: list[SimulatedHop] = []
 
     @property
@@ -48,8 +49,8 @@ class SimulatedHost:
 
     @property
     def runs(self) -> bool:
-        """Whether the server is there and not paused."""
-        return self.up and trio.current_time() >= self.paused_until
+        """Whether the server is there, not paused, and not being killed."""
+        return self.up and not self.dies and trio.current_time() >= self.paused_until
 
     def storage(self) -> DiskStorage:
         """The real segment log on this machine's simulated disk."""
@@ -76,6 +77,7 @@ class SimulatedHost:
 
     def die(self) -> None:
         """Kill the process, in the middle of whatever it does."""
+        self.dies = True
         self.files.go_down()
         self.scope.cancel()
         for hop in self._hops:
@@ -88,6 +90,6 @@ class SimulatedHost:
         else:
             self.files.kill()
         self.files.mend()
-        self.loses_power = False
+        self.loses_power = self.dies = False
         self.freeze(0.0)
         self.ended.set()

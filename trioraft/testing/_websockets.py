@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
 from trioraft._transport.websocket import connect_stream, serve_stream
 from trioraft.abc import Connection
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
+
+
+_PACKET_BYTES: Final = 1 << 12
 
 
 class MemoryWebSocketTransport:
@@ -71,7 +74,9 @@ class _Stream(trio.abc.Stream):
         self._rest = b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._packets.send(bytes(data))
+        view = memoryview(data)
+        for start in range(0, len(view), _PACKET_BYTES):
+            await self._packets.send(bytes(view[start : start + _PACKET_BYTES]))
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
