@@ -53,9 +53,7 @@ def test_a_fault_tells_itself() -> None:
     cut = Fault(1.5, "cut", "n1", ("n2",), 0.25)
     assert str(cut) == "cut: n1 with n2, from 1.500 s on, for 0.250 s"
     aimed = attrs.evolve(cut, moment="vote")
-    assert str(aimed) == (
-        "cut: whoever comes to a 'vote' with n2, after 1.500 s, for 0.250 s"
-    )
+    assert str(aimed) == ("cut: whoever comes to a 'vote' with n2, after 1.500 s, for 0.250 s")
 
 
 async def befalls(*plan: Fault, servers: int = 3, seconds: float = 2.0) -> Mischief:

@@ -22,6 +22,7 @@ from trioraft.testing._mischief import Mischief
 from trioraft.testing._model import Model
 from trioraft.testing._plan import Fault
 from trioraft.testing._runs import seeded_run
+from trioraft.testing._timeline import render_text
 
 _LOG: Final = logging.getLogger("trioraft")
 
@@ -152,7 +153,7 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
         verdict = check(clients.history, scenario.model)
         cluster.judge.counts["undecided"] += len(verdict.undecided)
         if verdict.counterexample is not None:
-            broken(f"the history is not linearizable\n{verdict.counterexample}")
+            broken(f"the history is not linearizable\n{render_text(verdict.counterexample)}")
 
 
 async def _faulty_phase(
