@@ -1,4 +1,4 @@
-"""Whole runs: they pass, they replay to the byte anywhere, and what fails is found and shortened."""
+"""Whole runs: they pass, they replay to the byte anywhere, and failures are found and shortened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import trio
 
 import trioraft
 from tests.server.worlds import Room
-from trioraft.testing import CALM, HARSH, Fault, NotInTime, PropertyBroken
+from trioraft.testing import CALM, Fault, NotInTime, PropertyBroken
 from trioraft.testing._experiment import Experiment, Trial, library
 from trioraft.testing._shorten import shorten
 from trioraft.testing._simulation import Report, play
