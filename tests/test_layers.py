@@ -32,6 +32,8 @@ LAYERS = [
     ["_server"],
     ["__init__"],
     ["testing"],
+    ["_cli"],
+    ["__main__"],
 ]
 RULES_KNOW = {"__future__", "attrs", "bisect", "collections", "math", "typing", "trioraft"}
 

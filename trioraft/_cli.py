@@ -119,7 +119,7 @@ def _check(given: argparse.Namespace) -> int:
         verdict = check(history, model, limit=given.limit)
     except Exception as error:  # a status of 1 would be a verdict
         traceback.print_exc()
-        raise _Unusable(f"the model raised {type(error).__name__}") from error
+        raise _Unusable(f"the model raised {type(error).__name__}: {error}") from error
     found = verdict.counterexample
     _say(json.dumps(report(verdict)) + "\n" if given.json else _as_text(verdict))
     if found is not None and given.svg is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 60
 _WIDEST: Final = 160
+_ROOMY: Final = 100
 _STARTS: Final = 6
 _STEPS: Final = 12
 _SHOWN: Final = 60
@@ -225,7 +226,8 @@ class _Chart:
     def __init__(self, words: Words) -> None:
         self._words = words
         self._instants = instants(words.drawn)
-        self._step = len(str(len(words.example.operations))) + 5
+        least = len(str(len(words.example.operations))) + 2
+        self._step = max(least, min(_ROOMY // len(self._instants), least + 3))
         self._width = len(self._instants) * self._step
 
     def lines(self) -> list[str]:

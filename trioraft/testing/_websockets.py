@@ -13,7 +13,6 @@ from trioraft._transport.websocket import connect_stream, serve_stream
 from trioraft.abc import Connection
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
 
-
 _PACKET_BYTES: Final = 1 << 12
 
 
