@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 
 import attrs
 import trio
-import trio.testing
-from trio._core import _run as trio_core
 
 import trioraft
 import trioraft._clock
@@ -29,7 +27,7 @@ from trioraft._storage.memory import MemoryStorage
 from trioraft._wire.codec import WireMessage, decode
 from trioraft._wire.frames import identity
 from trioraft.abc import Batch, Entry, Kind, Recovered
-from trioraft.testing import MemoryNetwork, MemoryTransport
+from trioraft.testing import MemoryNetwork, MemoryTransport, seeded_run
 
 HEARTBEAT = 0.05
 TIMEOUT = 0.15
@@ -47,14 +45,11 @@ HANGS = 1000.0
 
 def run_seeded(seed: int, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run in virtual time, the same way each time."""
-    trio_core._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    trio_core._r.seed(seed)
-
     async def bounded() -> Any:
         with trio.fail_after(HANGS):
             return await main(*args)
 
-    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+    return seeded_run(seed, bounded)
 
 
 def in_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import Any
 from trioraft.testing._counterexample import Counterexample, Step
 from trioraft.testing._history_file import output_to_json, to_json, value_to_json
 from trioraft.testing._linearizability import Verdict
-from trioraft.testing._operations import plain
+from trioraft.testing._operations import Raised, plain
 from trioraft.testing._ordering import Start
 
 
@@ -26,7 +26,7 @@ def report(verdict: Verdict) -> dict[str, Any]:
 
 
 def _shown(value: Hashable) -> Any:
-    """A key or a state: as it would stand in a history, or else as Python shows it."""
+    """A key, a state or an output: as it would stand in a history, or else as Python shows it."""
     try:
         return value_to_json(plain(value))
     except TypeError:
@@ -59,4 +59,8 @@ class _Numbered:
 
     def _step(self, step: Step) -> dict[str, Any]:
         number = self._numbers[id(step.operation)]
-        return {"operation": number, **output_to_json(step.output), "state": _shown(step.state)}
+        output = step.output
+        came_to = (
+            output_to_json(output) if isinstance(output, Raised) else {"output": _shown(output)}
+        )
+        return {"operation": number, **came_to, "state": _shown(step.state)}
