@@ -223,7 +223,7 @@ def applying(*steps: tuple[ServerId, Any, object]) -> Callable[[Court], None]:
         for me, given, value in steps:
             error = isinstance(value, Exception)
             result: Any = outcome.Error(value) if error else outcome.Value(value)
-            court.judge.applied(node(me), given, result)
+            court.judge.applied(court.disks[me], node(me), given, result)
 
     return act
 
@@ -231,7 +231,7 @@ def applying(*steps: tuple[ServerId, Any, object]) -> Callable[[Court], None]:
 @pytest.mark.parametrize(
     ("steps", "what"),
     [
-        ([(A, entry(6), 1)], "a applies 6 of term 1, which is not committed"),
+        ([(A, entry(6), 1)], "a applies 6; its own disk ends at 5"),
         ([(A, entry(1, term=2), 1)], "a applies 1 of term 2, which is not committed"),
         ([(A, entry(2), 1)], "a applies 2 before 1"),
         ([(A, entry(1), 1), (B, entry(1, b"y"), 1)], "b applies another entry 1"),
@@ -253,11 +253,10 @@ async def test_equal_results_are_equal_whoever_changes_them_later() -> None:
     lines = ["one"]
     applying((A, entry(1), lines))(court)
     lines.append("two")
-    court.judge.applied(node(B), entry(1), outcome.Value(["one"]))
-    court.judge.applied(node(C), entry(1), outcome.Value(["one"]))
-    court.judge.applied(node(A), entry(2), outcome.Error(KeyError("k")))
-    court.judge.applied(node(B), entry(2), outcome.Error(KeyError("k")))
-    court.judge.applied(node(A), parse_entry(frame(3, 1, Kind.NOOP, b"")), None)
+    applying((B, entry(1), ["one"]), (C, entry(1), ["one"]))(court)
+    applying((A, entry(2), KeyError("k")), (B, entry(2), KeyError("k")))(court)
+    no_op = parse_entry(frame(3, 1, Kind.NOOP, b""))
+    court.judge.applied(court.disks[A], node(A), no_op, None)
     assert [given.index for given in court.judge.history] == [1, 2, 3]
 
 

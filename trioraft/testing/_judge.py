@@ -203,9 +203,13 @@ class Judge:
         if term == disk.term and disk.voted_for != candidate:
             broken(f"{disk.owner} votes for {candidate}; its disk has {disk.voted_for}")
 
-    def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
+    def applied(
+        self, disk: Disk, node: Node, entry: Entry, result: outcome.Outcome[Any] | None
+    ) -> None:
         """State machine safety: all servers apply the same entry at an index, to the same end."""
         index, me = entry.index, node.me
+        if index > disk.log.last_index:
+            broken(f"{me} applies {index}; its own disk ends at {disk.log.last_index}")
         if index > len(self.committed) or self.committed[index - 1] != entry.term:
             broken(f"{me} applies {index} of term {entry.term}, which is not committed")
         if index > len(self.history):
@@ -313,7 +317,7 @@ class Seat(Observer):
 
     def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
         """See `Observer`."""
-        self._judge.applied(node, entry, result)
+        self._judge.applied(self.disk, node, entry, result)
         self.on_applied(self._name, entry.index)
 
     def close(self) -> None:
