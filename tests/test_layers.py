@@ -25,7 +25,7 @@ LAYERS = [
     ["_storage", "_transport.addresses", "_transport.websocket", "_transport.conversation"],
     ["_state", "_commands", "_reads", "_status", "_outbox", "_recent", "_events", "_observer"],
     ["_trace"],
-    ["_cluster_time", "_naming", "_tickets", "_diskwriter", "_handshake"],
+    ["_cluster_time", "_naming", "_tickets", "_diskwriter", "_handshake", "_pace"],
     ["_transport.peers", "_applier"],
     ["_roles"],
     ["_core"],

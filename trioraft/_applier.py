@@ -63,7 +63,6 @@ class Applier:
             while self.applied < self._target:
                 for frame in await self._next_frames():
                     self._apply(parse_entry(frame))
-                self._recent.trim(self.applied)
                 await trio.lowlevel.checkpoint()
 
     async def _next_frames(self) -> Sequence[bytes]:

@@ -21,9 +21,10 @@ from trioraft._commands import Vocabulary, stamp, stamped_time
 from trioraft._config import Config
 from trioraft._diskwriter import DiskWriter
 from trioraft._errors import InternalError, NotLeaderError
-from trioraft._limits import APPEND_WINDOW, MAX_APPEND_BYTES, MAX_LOG_ENTRIES_PER_REQUEST
+from trioraft._limits import APPEND_WINDOW, MAX_LOG_ENTRIES_PER_REQUEST
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
+from trioraft._pace import Pace
 from trioraft._recent import Recent
 from trioraft._roles import Candidate, Follower, Leader
 from trioraft._rules import effects as fx
@@ -106,19 +107,12 @@ class Core:
         self._random = random
         self._post = post
         self._address_of = address_of
-        self._node = Node(
-            state.id,
-            Settings(config.heartbeat_interval, config.election_timeout, APPEND_WINDOW),
-            Configuration("", ()),
-            term=state.term,
-            voted_for=state.voted_for,
-            log=Log(recovered.terms, last),
-            disk=Disk(index=last),
-        )
+        self._node = _node_of(state, recovered, config)
         self._joined = False
         self._tenure = trio.CancelScope()
         self._time = ClusterTime(clock)
         self._bells: dict[ServerId, Bell] = {}
+        self._paces: dict[ServerId, Pace] = {}
         self._fetches: deque[fx.Fetch] = deque()
         self._fetch_bell = Bell()
         self._heard_at = -math.inf
@@ -178,7 +172,7 @@ class Core:
             await self._fetch_bell.wait()
             while self._fetches:
                 wanted = self._fetches.popleft()
-                frames = await self._storage.read(wanted.first, MAX_APPEND_BYTES)
+                frames = await self._storage.read(wanted.first, self._pace(wanted.peer).bytes)
                 frames = list(frames[:MAX_LOG_ENTRIES_PER_REQUEST])
                 entries = entries_of(frames) if frames else Entries(wanted.first, wanted.first - 1)
                 self.step(Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
@@ -204,9 +198,16 @@ class Core:
         """Rung when there is news for a follower."""
         return self._bells.setdefault(peer, Bell())
 
+    def _pace(self, peer: ServerId) -> Pace:
+        pace = self._paces.get(peer)
+        if pace is None:
+            config = self._config
+            pace = self._paces[peer] = Pace(config.heartbeat_interval, config.election_timeout)
+        return pace
+
     def append_due(self, peer: ServerId, tenure: int) -> AppendDue:
         """A turn for a follower."""
-        reach = self.recent.reach(self._node.next_index(peer))
+        reach = self.recent.reach(self._node.next_index(peer), self._pace(peer).bytes)
         return AppendDue(self.clock.now(), tenure, peer, reach)
 
     @trio.lowlevel.enable_ki_protection
@@ -227,6 +228,7 @@ class Core:
             observer.stepped(before, event, after, effects, self.applier.applied)
         if isinstance(event, Persisted):
             self._outbox.release(after.disk.done)
+            self.recent.trim(after.disk.index)
         for effect in effects:
             self._perform(effect)
         self._announce(before, after)
@@ -268,7 +270,8 @@ class Core:
                 self._fetch_bell.ring()
             case fx.Refuse(batch):
                 self.tickets.refuse(_tickets_of(batch), self.not_leader())
-            case fx.Answered(peer, seconds):
+            case fx.Answered(peer, number, seconds):
+                self._pace(peer).answered(number, seconds)
                 if self.hub.watched:
                     self.hub.emit(say.Heartbeat(seconds, peer=peer.name))
             case fx.Missed(peer):
@@ -284,7 +287,9 @@ class Core:
                 frames = self.recent.between(entries.first, entries.last)
                 assert frames is not None, "its reach was taken from what is in memory"
                 message = evolve(message, entries=evolve(entries, frames=frames))
-                return fx.Send(effect.to, message, effect.after)
+                effect = fx.Send(effect.to, message, effect.after)
+            size = sum(map(len, message.entries.frames))
+            self._pace(effect.to).sent(message.number, size)
         return effect
 
     def _append_own(self, effect: fx.AppendOwn) -> None:
@@ -339,6 +344,7 @@ class Core:
 
     def link_up(self, peer: ServerId) -> None:
         """A new stream to a peer stands."""
+        self._pace(peer).broke()
         if self._joined:
             self.step(LinkUp(self.clock.now(), peer))
 
@@ -357,6 +363,19 @@ class Core:
         if leader is None or leader == self._node.me:
             return NotLeaderError(None, None, self._node.term)
         return NotLeaderError(leader.name, self._address_of(leader.name), self._node.term)
+
+
+def _node_of(state: HardState, recovered: Recovered, config: Config) -> Node:
+    """The protocol state with which a server starts: what its disk held, and nothing else."""
+    return Node(
+        state.id,
+        Settings(config.heartbeat_interval, config.election_timeout, APPEND_WINDOW),
+        Configuration("", ()),
+        term=state.term,
+        voted_for=state.voted_for,
+        log=Log(recovered.terms, recovered.last_index),
+        disk=Disk(index=recovered.last_index),
+    )
 
 
 def _tickets_of(batch: object) -> tuple[Ticket, ...]:

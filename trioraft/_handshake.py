@@ -10,6 +10,7 @@ disk under an old name is a stranger, and can't vote with amnesia.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Final
@@ -60,8 +61,8 @@ class Handshake:
         self._random = random
         self._forming = trio.Lock()
         self._heard: dict[str, Hello] = {}
-        self._starts: dict[ServerId, tuple[int, str]] = {}
-        self._commands: dict[ServerId, tuple[str, ...]] = {}
+        self._hellos: dict[str, Hello] = {}
+        """The last Hello of each member, by name."""
         self.configuration = configuration
         self.formed = trio.Event()
         """Set once this server belongs to a cluster."""
@@ -87,7 +88,8 @@ class Handshake:
         """
         members = () if self.configuration is None else self.configuration.voters
         for member in members:
-            known = self._commands.get(member.id, member.commands)
+            hello = self._hello_of(member.id)
+            known = member.commands if hello is None else hello.commands
             if member.id != self._me.id and command not in known:
                 return member.id.name
         return None
@@ -171,12 +173,25 @@ class Handshake:
             return hello.id
         if hello.cluster is None:
             await self._note(hello)
-        match decode(await connection.receive()):
-            case Genesis(configuration):
-                await self._take(configuration)
-            case other:
-                raise ProtocolError(f"expected a Genesis, got {type(other).__name__}")
+        await self._await_genesis(connection, at_once=hello.cluster is not None)
         return None
+
+    async def _await_genesis(self, connection: Connection, *, at_once: bool) -> None:
+        """Take the genesis from a server that dialled this one.
+
+        Args:
+            connection: the stream to it.
+            at_once: it belongs to a cluster, so it has one; else it waits for one as well.
+        """
+        with self._in_time() as scope:
+            if not at_once:
+                self._clock.move(scope, math.inf)
+            given = decode(await connection.receive())
+        if scope.cancelled_caught:
+            raise ProtocolError("no Genesis in time")
+        if not isinstance(given, Genesis):
+            raise ProtocolError(f"expected a Genesis, got {type(given).__name__}")
+        await self._take(given.configuration)
 
     def _in_time(self) -> trio.CancelScope:
         return self._clock.until(self._clock.now() + self._patience)
@@ -199,8 +214,14 @@ class Handshake:
     # -- judging -------------------------------------------------------------------------------
 
     def _remember(self, hello: Hello) -> None:
-        self._starts[hello.id] = (hello.starts, hello.nonce)
-        self._commands[hello.id] = hello.commands
+        """Keep what counts of a Hello; of strangers, who may be many, nothing."""
+        members = self._initial if self.configuration is None else self.configuration.names
+        if hello.name in members:
+            self._hellos[hello.name] = hello
+
+    def _hello_of(self, server: ServerId) -> Hello | None:
+        hello = self._hellos.get(server.name)
+        return hello if hello is not None and hello.id == server else None
 
     def _objection(self, hello: Hello) -> str | None:
         """Why this server and that one may not talk: cluster, name, incarnation or version."""
@@ -209,8 +230,10 @@ class Handshake:
             return f"{name} speaks version {hello.version}, this server version {PROTOCOL_VERSION}"
         if name == self._me.name:
             return f"two servers have the name {name}"
-        starts, nonce = self._starts.get(hello.id, (0, hello.nonce))
-        if hello.starts < starts or (hello.starts == starts and hello.nonce != nonce):
+        before = self._hello_of(hello.id) or hello
+        if hello.starts < before.starts or (
+            hello.starts == before.starts and hello.nonce != before.nonce
+        ):
             return f"another server runs, or has run, on a copy of the disk of {name}"
         if mine is None:
             return self._objection_unformed(hello)

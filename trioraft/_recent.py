@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trioraft._limits import LOG_CACHE_BYTES, MAX_APPEND_BYTES, MAX_LOG_ENTRIES_PER_REQUEST
+from trioraft._limits import LOG_CACHE_BYTES, MAX_LOG_ENTRIES_PER_REQUEST
 
 
 class Recent:
@@ -41,8 +41,11 @@ class Recent:
             return None
         return self._frames[first - self._first : last - self._first + 1]
 
-    def reach(self, first: int) -> int | None:
-        """The last index that a message from `first` on may hold; None if `first` is not here."""
+    def reach(self, first: int, most: int) -> int | None:
+        """The last index that a message of `most` bytes from `first` on may hold, at least one.
+
+        None if `first` is not here.
+        """
         if not self._first <= first <= self.last:
             return None
         size, index = 0, first
@@ -50,17 +53,17 @@ class Recent:
             first - self._first : first - self._first + MAX_LOG_ENTRIES_PER_REQUEST
         ]:
             size += len(frame)
-            if size > MAX_APPEND_BYTES and index > first:
+            if size > most and index > first:
                 break
             index += 1
         return index - 1
 
-    def trim(self, applied: int) -> None:
-        """Forget applied entries beyond the bound, oldest first, many at a time."""
+    def trim(self, durable: int) -> None:
+        """Forget entries beyond the bound that are on disk, oldest first, many at a time."""
         if self._bytes <= LOG_CACHE_BYTES:
             return
         forget = 0
-        for frame in self._frames[: max(applied - self._first + 1, 0)]:
+        for frame in self._frames[: max(durable - self._first + 1, 0)]:
             if self._bytes <= LOG_CACHE_BYTES * 3 // 4:
                 break
             self._bytes -= len(frame)

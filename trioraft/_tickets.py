@@ -73,8 +73,17 @@ class Tickets:
 
     async def room(self) -> None:
         """Wait in front until another command may queue."""
-        while self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES:
+        while self._is_full:
             await self._in_front.park()
+        self._let_one_in()  # and that one lets the next one in, as long as there is room
+
+    @property
+    def _is_full(self) -> bool:
+        return self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES
+
+    def _let_one_in(self) -> None:
+        if not self._is_full:
+            self._in_front.unpark()
 
     async def answer(self, ticket: Ticket) -> Any:
         """Queue the command, and wait for its result.
@@ -156,7 +165,7 @@ class Tickets:
     def _leave(self, ticket: Ticket) -> None:
         self._count -= 1
         self._bytes -= len(ticket.data)
-        self._in_front.unpark_all()
+        self._let_one_in()
 
 
 def _copy_of(error: NotLeaderError) -> CommandError:

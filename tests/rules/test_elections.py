@@ -511,7 +511,7 @@ def test_the_same_answer_twice_counts_once() -> None:
     node = leader(1)
     node, _ = fed(node, B, now=1.0)
     node, effects = acked(node, B, 1, now=2.0)
-    assert these(effects, do.Answered) == [do.Answered(B, 1.0)]
+    assert these(effects, do.Answered) == [do.Answered(B, 1, 1.0)]
     again, effects = acked(node, B, 1, now=8.0)
     assert not these(effects, do.Answered)
     assert progress_of(again, B).answered_at == 1.0
@@ -524,7 +524,7 @@ def test_an_answer_to_a_later_request_answers_those_before_it() -> None:
         node, _ = feed(node, B, now=now)
     assert [number for number, _ in progress_of(node, B).unanswered] == [1, 2, 3]
     node, effects = hear(node, B, success(2, 2, 1), now=5.0)
-    assert these(effects, do.Answered) == [do.Answered(B, 2.5)]
+    assert these(effects, do.Answered) == [do.Answered(B, 2, 2.5)]
     assert progress_of(node, B).answered_at == 2.5
     node, effects = hear(node, B, success(2, 1, 1), now=5.0)
     assert progress_of(node, B).answered_at == 2.5

@@ -162,8 +162,8 @@ def test_a_lagging_follower_catches_up_from_storage(
     cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trioraft._recent, "LOG_CACHE_BYTES", cache)
-    monkeypatch.setattr(trioraft._recent, "MAX_APPEND_BYTES", 2000)
-    monkeypatch.setattr(trioraft._core, "MAX_APPEND_BYTES", 2000)
+    monkeypatch.setattr(trioraft._pace, "START", 2000)
+    monkeypatch.setattr(trioraft._pace, "MAX_APPEND_BYTES", 2000)
 
     @in_virtual_time
     async def check() -> None:

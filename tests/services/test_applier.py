@@ -12,7 +12,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from trioraft import Entry, ProtocolError, StorageError
 from trioraft import _applier as module
-from trioraft import _recent as recent_module
 from trioraft._applier import Applier
 from trioraft._commands import Vocabulary, stamp
 from trioraft._recent import Recent
@@ -146,14 +145,6 @@ async def test_a_long_backlog_goes_in_bounded_turns() -> None:
     steps = [after - before for before, after in itertools.pairwise(seen)]
     assert 0 < max(steps) <= 2 * module._PER_TURN, "two turns between two looks, at most"
     assert world.applier.applied == total
-
-
-async def test_memory_is_trimmed_behind_what_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent_module, "LOG_CACHE_BYTES", 200)
-    world = World(notes(50))
-    await world.run_to(40)
-    assert len(world.recent.frames) < 50
-    assert world.recent.between(41, 50) is not None
 
 
 async def test_a_turn_can_be_cancelled_and_taken_up_again() -> None:

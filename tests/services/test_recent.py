@@ -10,6 +10,7 @@ from trioraft import _recent as module
 from trioraft._recent import Recent
 
 CACHE = 400
+MESSAGE = 100
 PATIENT = settings(
     deadline=None,
     max_examples=300,
@@ -20,7 +21,6 @@ PATIENT = settings(
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_CACHE_BYTES", CACHE)
-    monkeypatch.setattr(module, "MAX_APPEND_BYTES", 100)
     monkeypatch.setattr(module, "MAX_LOG_ENTRIES_PER_REQUEST", 5)
 
 
@@ -69,23 +69,23 @@ def test_it_holds_what_a_simple_model_holds(last: int, data: st.DataObject) -> N
             recent.append(first, frames)
             model.append(first, frames)
         else:
-            applied = data.draw(st.integers(0, model.last))
+            durable = data.draw(st.integers(0, model.last))
             before = dict(model.entries)
-            recent.trim(applied)
+            recent.trim(durable)
             model.entries = dict(
                 list(before.items())[len(before) - len(recent.frames) :] if recent.frames else ()
             )
             gone = before.keys() - model.entries.keys()
-            assert all(index <= applied for index in gone), "forgot what is not applied"
+            assert all(index <= durable for index in gone), "forgot what is on no disk"
             held = sum(map(len, before.values()))
             assert not gone or held > CACHE, "forgot without need"
             left = sum(map(len, model.entries.values()))
-            assert left <= CACHE or not any(index <= applied for index in model.entries)
+            assert left <= CACHE or not any(index <= durable for index in model.entries)
         assert list(recent.frames) == list(model.entries.values())
         assert recent.last == model.last
         assert recent._bytes == sum(map(len, recent.frames))
         for first in range(1, model.last + 3):
-            assert recent.reach(first) == model.reach(first)
+            assert recent.reach(first, MESSAGE) == model.reach(first)
             for end in range(first, min(first + 4, model.last + 3)):
                 assert recent.between(first, end) == model.between(first, end)
 
@@ -112,18 +112,18 @@ def test_an_append_before_all_that_is_here_begins_anew() -> None:
 def test_what_is_on_disk_only_is_not_here() -> None:
     recent = Recent(10)
     assert recent.between(10, 10) is None
-    assert recent.reach(10) is None
-    assert recent.reach(11) is None
+    assert recent.reach(10, MESSAGE) is None
+    assert recent.reach(11, MESSAGE) is None
 
 
 def test_a_message_reaches_as_far_as_count_and_bytes_allow_and_one_entry_at_least() -> None:
     recent = Recent(0)
     recent.append(1, [bytes(50), bytes(50), bytes(1), bytes(500), bytes(1)] + [b"x"] * 10)
-    assert recent.reach(1) == 2
-    assert recent.reach(3) == 3
-    assert recent.reach(4) == 4
-    assert recent.reach(5) == 9
-    assert recent.reach(15) == 15
+    assert recent.reach(1, MESSAGE) == 2
+    assert recent.reach(3, MESSAGE) == 3
+    assert recent.reach(4, MESSAGE) == 4
+    assert recent.reach(5, MESSAGE) == 9
+    assert recent.reach(15, MESSAGE) == 15
 
 
 def test_trimming_forgets_many_at_a_time_and_only_beyond_the_bound() -> None:
@@ -133,7 +133,7 @@ def test_trimming_forgets_many_at_a_time_and_only_beyond_the_bound() -> None:
     assert len(recent.frames) == 4
     recent.append(5, [bytes(100)])
     recent.trim(0)
-    assert len(recent.frames) == 5, "nothing is applied"
+    assert len(recent.frames) == 5, "nothing is on disk"
     recent.trim(5)
     assert len(recent.frames) == 3, "down to three quarters"
     assert recent.between(3, 5) == [bytes(100)] * 3

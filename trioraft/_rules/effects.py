@@ -104,9 +104,10 @@ class Wake:
 
 @frozen
 class Answered:
-    """A follower answered a request `seconds` after it was sent."""
+    """A follower answered request `number`, `seconds` after it was sent."""
 
     peer: ServerId
+    number: int
     seconds: float
 
 

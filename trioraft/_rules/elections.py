@@ -38,12 +38,14 @@ def become_follower(node: Node, now: float, term: int, leader: ServerId | None =
     """Follow in `term`, which is this server's own or a higher one.
 
     A new term brings a new vote (5.1); within a term the vote stays, or a candidate that steps
-    down could vote twice.
+    down could vote twice.  Who follows already waits on: a higher term alone is no sign of a
+    leader, and whoever asks in it may not be able to win.
     """
-    effects: list[Effect] = [do.ElectionBy(now), do.AnswerBy(math.inf)]
+    changes = not isinstance(node.role, Following)
+    effects: list[Effect] = [do.ElectionBy(now)] if changes else []
+    effects.append(do.AnswerBy(math.inf))
     if term > node.term:
         node = save_term(node, term, None, effects)
-    changes = not isinstance(node.role, Following)
     return (
         evolve(node, role=Following(leader), tenure=node.tenure + changes),
         effects,

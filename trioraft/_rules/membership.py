@@ -31,6 +31,11 @@ class Configuration:
         """Whether the server has a vote: its name and its incarnation must both match."""
         return any(member.id == server for member in self.voters)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All members' names."""
+        return frozenset(member.id.name for member in self.voters)
+
     def named(self, name: str) -> Member | None:
         """The member of that name."""
         return next((member for member in self.voters if member.id.name == name), None)

@@ -63,7 +63,8 @@ def _follow(node: Node, now: float, leader: ServerId, request: AppendEntries) ->
     """Recognize the sender as this term's leader (5.2)."""
     effects: list[Effect] = [do.ElectionBy(now)]
     if request.term > node.term or not isinstance(node.role, Following):
-        node, effects = become_follower(node, now, request.term, leader)
+        node, more = become_follower(node, now, request.term, leader)
+        effects += [effect for effect in more if not isinstance(effect, do.ElectionBy)]
     role = node.role
     assert isinstance(role, Following)
     if role.leader not in (None, leader):
@@ -303,7 +304,7 @@ def _note_answer(progress: Progress, now: float, number: int) -> tuple[Progress,
     progress = evolve(
         progress, answered_at=max(progress.answered_at, sent[-1]), unanswered=remaining
     )
-    return progress, [do.Answered(progress.peer, now - sent[-1])]
+    return progress, [do.Answered(progress.peer, number, now - sent[-1])]
 
 
 def _on_success(

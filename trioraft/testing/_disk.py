@@ -330,6 +330,3 @@ class SimulatedFiles:
 
     def _parent(self, path: str) -> tuple[Directory, str]:
         return self._directory(os.path.dirname(path)), os.path.basename(path)
-
-
-Fault = DiskFault

@@ -60,18 +60,13 @@ class RaftSimulation:
     ) -> None:
         """Run the machine on clusters on which things go wrong, in virtual time.
 
-        In each run callers draw commands, faults come and go, and every step of every server is
-        checked; then the faults end, and within ten election time-outs a leader must be there, a
-        command be done, and all servers be at the same entry with the same state.  What the
-        callers were told must be linearizable, and the commands must come to the same where
-        strings have other hashes.  Within Hypothesis, which shortens by itself, and calls often,
-        neither that last check is made nor anything shortened.
+        docs/testing.md says what befalls them and what is checked.  Within Hypothesis, which
+        shortens by itself, and calls often, no other hash seeds are tried and nothing is shortened.
 
         Args:
             machine: makes the state machine; `save` must give equal bytes for equal histories.
             commands: draws a caller's next command.
-            check: is given each server's machine after each entry, and raises if it is not as it
-                should be.
+            check: is given each server's machine after each entry; raises if something is wrong.
             servers: how many.
             profile: how they fare: `CALM`, `HARSH`, or a `Profile` of one's own.
             plan: a plan of faults of one's own, in place of those that the profile draws.
@@ -81,14 +76,12 @@ class RaftSimulation:
             clients: how many callers.
             pause: virtual seconds between two commands of a caller, on average.
             config: as each server gets it.
-            linearizable: whether what the callers were told is checked against the machine run
-                alone; leave it out if results follow from an entry's index, term or time.
-            key: which part of the state a command touches; long histories are checked much
-                faster part by part.
+            linearizable: whether the answers are checked against the machine run alone; not if
+                they follow from an entry's index, term or time.
+            key: which part of the state a command touches; makes long histories quick to check.
 
         Raises:
-            SimulationFailed: something broke; the message has the seed, the shortest history that
-                was found, and the command that replays it.
+            SimulationFailed: with the seed, the shortest history found, and how to replay it.
         """
         __tracebackhide__ = True
         experiment = Experiment(
@@ -104,7 +97,11 @@ class RaftSimulation:
             model=MachineModel(machine, key) if linearizable else None,
             check=check,
         )
-        for trial in self._trials(seed, runs):
+        self._run(experiment, self._trials(seed, runs))
+
+    def _run(self, experiment: Experiment, trials: Sequence[Trial]) -> None:
+        __tracebackhide__ = True
+        for trial in trials:
             report = play(experiment.scenario(trial))
             if report.failure is not None:
                 self._fail(experiment, trial, report)

@@ -1,0 +1,1 @@
+"""Failures that other Raft implementations had, played against this one; see docs/scenarios.md."""
