@@ -124,3 +124,7 @@ class RegisterModel:
         """See `Model`."""
         key: Hashable = given.key
         return key
+
+    def is_read(self, given: Any) -> bool:
+        """See `Model`: what surely changes nothing is tried last."""
+        return isinstance(given, Get)
