@@ -139,6 +139,17 @@ async def test_a_paused_leader_is_replaced_and_follows_when_it_goes_on(
 
 
 @in_a_cluster()
+async def test_who_is_killed_while_paused_comes_back_unpaused(cluster: SimulatedCluster) -> None:
+    _, one, _ = others(cluster)
+    cluster.pause(one, 100)
+    await trio.sleep(0.1)
+    cluster.kill(one)
+    await cluster.ended(one)
+    cluster.start(one)
+    await cluster.settled(2)
+
+
+@in_a_cluster()
 async def test_a_command_at_a_leader_that_is_cut_off_is_unknown(cluster: SimulatedCluster) -> None:
     leader, *_ = others(cluster)
     cluster.isolate(leader)

@@ -290,6 +290,7 @@ class SimulatedCluster:
 
     def _reconnect(self, host: SimulatedHost) -> None:
         """A machine comes back: its system tells whoever still talks to it that nobody is there."""
+        self.network.pause(host.address, 0.0)
         for other in self.hosts:
             if other != host.name:
                 self.reset(host.name, other)

@@ -87,16 +87,21 @@ class Mischief:
     def _begin(self, fault: Fault, server: str) -> None:
         if self._is_over:
             return
-        others = tuple(name for name in fault.others if name != server)
-        if FAULTS[fault.kind].is_of_links and not FAULTS[fault.kind].is_of_a_pair:
-            missing = [n for n in self.cluster.names if n != server and n not in others]
-            others = others if fault.kind == "split" else (*others, *missing)
-        fault = attrs.evolve(fault, server=server, others=others)
+        fault = attrs.evolve(fault, server=server, others=self._others(fault, server))
         self.counts[fault.kind] += 1
         self.on_begin(server, fault)
         undo = FAULTS[fault.kind].begin(self, server, fault)
         if undo is not None:
             self._at(trio.current_time() + fault.seconds, undo)
+
+    def _others(self, fault: Fault, server: str) -> tuple[str, ...]:
+        """The other ends of the links, now that it is known who is at this one."""
+        kind = FAULTS[fault.kind]
+        named = tuple(name for name in fault.others if name != server)
+        if fault.kind == "split" or not kind.is_of_links:
+            return named
+        missing = [name for name in self.cluster.names if name not in (server, *named)]
+        return (*named, *missing)[: 1 if kind.is_of_a_pair else None]
 
     def _at(self, instant: float, act: Callable[[], None]) -> None:
         self._count += 1
