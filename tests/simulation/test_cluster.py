@@ -150,6 +150,34 @@ async def test_who_is_killed_while_paused_comes_back_unpaused(cluster: Simulated
 
 
 @in_a_cluster()
+async def test_who_is_restarted_within_a_partition_is_still_cut_off(
+    cluster: SimulatedCluster,
+) -> None:
+    leader, one, _ = others(cluster)
+    cluster.isolate(one)
+    cluster.power_off(one)
+    await cluster.ended(one)
+    cluster.start(one)
+    await trio.sleep(1)
+    assert not cluster[leader].peers[one].connected
+    assert cluster[one].leader is None
+    cluster.heal_all()
+    await cluster.settled(2)
+
+
+@in_a_cluster()
+async def test_a_disk_that_was_told_to_fail_is_excused_once(cluster: SimulatedCluster) -> None:
+    _, one, _ = others(cluster)
+    cluster.break_disk(one, "fdatasync", DiskFault.CRASH_AFTER, loses_power=True)
+    await say(cluster, "one")
+    await cluster.ended(one)
+    assert not cluster.hosts[one].excused
+    assert not cluster.hosts[one].loses_power
+    cluster.start(one)
+    await cluster.settled(2)
+
+
+@in_a_cluster()
 async def test_a_command_at_a_leader_that_is_cut_off_is_unknown(cluster: SimulatedCluster) -> None:
     leader, *_ = others(cluster)
     cluster.isolate(leader)

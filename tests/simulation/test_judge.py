@@ -70,11 +70,19 @@ class Court:
         self.judge.stepped(self.disks[after.me], before, event, after, effects)
 
     def elects(self, me: ServerId, **changes: Any) -> None:
+        for disk in self.disks.values():
+            disk.said_votes[changes.get("term", 2)] = me
+        self.wins(me, **changes)
+
+    def wins(self, me: ServerId, **changes: Any) -> None:
         candidate = node(me, role=Campaigning(pre=False, votes=frozenset()))
         after = leading(me, **changes)
         self.steps(evolve(candidate, term=after.term, voted_for=me), after)
 
     def commits(self, me: ServerId, index: int, **changes: Any) -> None:
+        if index <= 5:  # in the term of these entries
+            role = Leading(1, tuple(Progress(one, 6, 0.0) for one in (A, B, C) if one != me))
+            changes = {"term": 1, "log": LOG, "role": role} | changes
         before = leading(me, **changes)
         self.steps(before, evolve(before, commit=index))
 
@@ -130,6 +138,46 @@ async def test_a_commit_that_is_on_no_quorum_of_disks() -> None:
         court.commits(A, 6)
 
     objects(act, "a commits 6 of term 2, which only a has on disk")
+
+
+@in_virtual_time
+async def test_a_leader_that_not_a_majority_has_voted_for() -> None:
+    objects(lambda court: court.wins(A), "a leads in term 2 by the votes of nobody alone")
+
+    def with_its_own(court: Court) -> None:
+        court.disks[A].voted_for = A
+        court.wins(A)
+
+    objects(with_its_own, "by the votes of a alone")
+
+
+@in_virtual_time
+async def test_a_leader_that_counts_replicas_of_an_older_term() -> None:
+    """Figure 8 of the paper."""
+    before = leading()
+    objects(
+        lambda court: court.steps(before, evolve(before, commit=5)),
+        "a commits 5 of term 1 in term 2, by counting",
+    )
+
+
+@in_virtual_time
+async def test_a_follower_that_knows_of_a_commit_before_any_leader() -> None:
+    objects(
+        lambda court: court.steps(node(B), node(B, commit=5)),
+        "b takes 5 for committed, and no leader has committed it",
+    )
+
+
+@in_virtual_time
+async def test_a_cut_of_what_is_committed_though_the_follower_does_not_know_it() -> None:
+    def act(court: Court) -> None:
+        court.commits(A, 5)
+        new = Entries(4, 4, ((4, 2),))
+        after = node(B, log=Log(((1, 1), (4, 2)), 4))
+        court.steps(node(B), after, do.WriteEntries(1, new, cuts=True))
+
+    objects(act, "b cuts 4 of term 1, which is committed")
 
 
 @in_virtual_time
@@ -288,18 +336,31 @@ def having_said(disk: Disk) -> None:
 async def test_a_disk_that_forgot_a_promise(recovered: Recovered, what: str) -> None:
     def act(court: Court) -> None:
         having_said(court.disks[A])
-        court.judge.opened(recovered)
+        court.judge.opened("a", recovered)
 
     objects(act, what)
+
+
+@in_virtual_time
+async def test_a_disk_that_forgot_everything() -> None:
+    def act(court: Court) -> None:
+        having_said(court.disks[A])
+        court.judge.opened("a", Recovered())
+
+    objects(act, "a has made promises, and starts with an empty disk")
+    court = Court()
+    having_said(court.disks[A])
+    court.judge.wiped.add("a")
+    assert court.judge.opened("a", Recovered()) is None
 
 
 @in_virtual_time
 async def test_a_disk_that_kept_its_promises_or_never_made_any() -> None:
     court = Court()
     having_said(court.disks[A])
-    assert court.judge.opened(found(voted_for=B)) is court.disks[A]
-    assert court.judge.opened(found(term=9, voted_for=C)) is court.disks[A]
-    assert court.judge.opened(Recovered()) is None
+    assert court.judge.opened("a", found(voted_for=B)) is court.disks[A]
+    assert court.judge.opened("a", found(term=9, voted_for=C)) is court.disks[A]
+    assert court.judge.opened("n", Recovered()) is None
     stranger = ServerId("a", "a2")
     disk = court.judge.written(None, Batch(stored(stranger)))
     assert disk is court.judge.disks[stranger]

@@ -37,8 +37,7 @@ def test_equal_seeds_draw_equal_plans() -> None:
 def test_a_calm_cluster_has_no_faults_and_a_harsh_one_has_them_all() -> None:
     assert CALM.draw(Random(1), NAMES, 1000) == []
     plan = HARSH.draw(Random(1), NAMES, 1000)
-    expanded = {"flap", "rolling"}  # as one cut, or stop, after the other
-    assert {fault.kind for fault in plan} == FAULTS.keys() - expanded
+    assert {fault.kind for fault in plan} == FAULTS.keys()
     assert {fault.moment for fault in plan} == {None, *MOMENTS}
 
 
@@ -98,6 +97,22 @@ def test_a_fault_may_wait_for_the_moment_at_which_it_hurts(kind: str, moment: st
     fault = Fault(0.1, kind, "n1", moment=moment, amount=0.9)
     mischief = seeded_run(4, befalls, upset, fault)
     assert mischief.counts[kind] >= 1
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind in FAULTS if FAULTS[kind].is_of_a_pair))
+def test_a_fault_of_a_link_finds_another_end_when_its_own_is_who_it_befalls(kind: str) -> None:
+    begun: list[Fault] = []
+
+    async def main() -> None:
+        async with simulated_cluster(Room) as cluster:
+            cluster.start()
+            await cluster.settled(10)
+            mischief = Mischief(cluster, [Fault(0.1, kind, "n2", ("n2",))], 1)
+            mischief.on_begin = lambda server, fault: begun.append(fault)
+            await mischief.run(0.5)
+
+    seeded_run(1, main)
+    assert [fault.others for fault in begun] == [("n1",)]
 
 
 def test_the_moment_comes_where_it_comes() -> None:

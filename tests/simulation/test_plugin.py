@@ -37,8 +37,10 @@ def draw(chance: Random):
 """
 
 
-def pytest_in(directory: Path, test: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (directory / "counter.py").write_text(COUNTER)
+def pytest_in(
+    directory: Path, test: str, *options: str, machine: str = COUNTER
+) -> subprocess.CompletedProcess[str]:
+    (directory / "counter.py").write_text(machine)
     (directory / "test_counter.py").write_text("from counter import Counter, draw\n" + test)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
@@ -75,7 +77,7 @@ def test_a_failure_prints_one_line_that_replays_it_in_another_process(tmp_path: 
     assert first.returncode == 1
     found = re.search(
         r"seed 0 fails, at commit \S+; to replay: python -m pytest "
-        r"'test_counter.py::test_counter' --raft-replay '(\S+)'",
+        r"test_counter.py::test_counter --raft-replay '(\S+)'",
         first.stdout,
     )
     assert found is not None, first.stdout
@@ -105,7 +107,7 @@ def test_counter(raft_simulation, monkeypatch):
 def test_a_trial_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     ran = pytest_in(tmp_path, GOOD, "--raft-replay", "yesterday")
     assert ran.returncode == 4
-    assert "invalid parse value" in ran.stderr
+    assert "names no trial" in ran.stderr
 
 
 @pytest.mark.parametrize("limit", [10**9, 5])
@@ -131,3 +133,50 @@ def test_counter(raft_simulation, data):
         assert ran.returncode == 1
         assert "Draw 1 (seed): 0" in ran.stdout
         assert "Draw 2 (faults): []" in ran.stdout, "shrunk to no fault at all"
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ("import time\n        return time.time()", "it follows the time, chance, an address"),
+        ("return list({'a', 'b', 'c', 'd', str(self.amount)})", "it follows the order of a set"),
+        ("return MEMO.setdefault(applied.index, self.amount)", "something outlives the machine"),
+        ("print('added')\n        return counter.total", None),
+    ],
+)
+def test_what_only_another_process_shows_is_explained(
+    tmp_path: Path, change: str, finding: str | None
+) -> None:
+    changed = "MEMO = {}\n" + COUNTER.replace("return counter.total", change)
+    test = GOOD.replace("runs=3", "runs=3, linearizable=False")
+    ran = pytest_in(tmp_path, test, machine=changed)
+    assert ran.returncode == (0 if finding is None else 1), ran.stdout
+    assert finding is None or finding in ran.stdout
+
+
+def test_a_recover_that_forgets_is_seen(tmp_path: Path) -> None:
+    changed = COUNTER.replace("self.total = int(state)", "self.total = int(state) // 2")
+    ran = pytest_in(tmp_path, GOOD.replace("runs=3", "linearizable=False"), machine=changed)
+    assert "`recover` brings back another state" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("runs=0", "0 runs would show nothing"),
+        ("plan=[Fault(0.1, 'explode', 'n1')]", "there is no fault 'explode'"),
+        ("plan=[Fault(0.1, 'kill', 'n9')]", "names a server that is not one of n1, n2, n3"),
+    ],
+)
+def test_what_can_not_be_tried_is_refused_before_anything_runs(
+    tmp_path: Path, options: str, complaint: str
+) -> None:
+    test = GOOD.replace("runs=3", options).replace("\ndef", "\nfrom trioraft.testing import *\ndef")
+    ran = pytest_in(tmp_path, test)
+    assert f"ValueError: {complaint}" in ran.stdout or complaint in ran.stdout
+    assert "SimulationFailed" not in ran.stdout
+
+
+def test_a_trial_of_another_test_is_refused(tmp_path: Path) -> None:
+    ran = pytest_in(tmp_path, GOOD, "--raft-replay", "1:s=0.4,f=77,c=all")
+    assert "is not of this test" in ran.stdout

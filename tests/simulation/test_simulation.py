@@ -44,7 +44,7 @@ def test_a_calm_cluster_elects_once_and_does_all_that_it_is_asked(seed: int) -> 
     report = run(seed, attrs.evolve(library(CALM), seconds=5.0))
     assert report.failure is None
     assert report.counts["elections"] == 1
-    assert report.commands["unknown"] == 0
+    assert report.commands["unknown"] <= 3, "what was under way at the end"
     assert report.commands["done"] > 100
     assert report.counts["undecided"] == 0
 

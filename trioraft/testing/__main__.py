@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from trioraft.testing._experiment import Trial, library
+from trioraft.testing._experiment import library, trial_of_argument
 from trioraft.testing._fuzz import fuzz, report_of, shortened
 from trioraft.testing._plan import PROFILES
 from trioraft.testing._simulation import play
@@ -26,15 +26,26 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("fuzz", help="run seed after seed", epilog=EXITS)
     run.add_argument("--minutes", type=float, help="how long; without it, --seeds says how many")
-    run.add_argument("--seeds", type=int, help="how many seeds (default: 100 without --minutes)")
+    run.add_argument(
+        "--seeds", type=_positive, help="how many (default: 100 without --minutes)"
+    )
     run.add_argument("--first", type=int, help="the first seed (default: drawn from the time)")
-    run.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: cores)")
+    run.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count(), help="processes"
+    )
     again = commands.add_parser("replay", help="run one trial again, and tell all", epilog=EXITS)
-    again.add_argument("trial", type=Trial.parse, help="a seed, or what a report printed")
+    again.add_argument("trial", type=trial_of_argument, help="a seed, or what a report printed")
     for command in (run, again):
         command.add_argument("--profile", choices=sorted(PROFILES), default="harsh")
     given = parser.parse_args(arguments)
     return _fuzz(given) if given.command == "fuzz" else _replay(given)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than one")
+    return number
 
 
 def _fuzz(given: argparse.Namespace) -> int:

@@ -52,7 +52,6 @@ class Clients:
         self.history = History(trio.current_time)
         self.counts: Counter[str] = Counter()
         """How many commands came to "done", "unknown" and "not done"."""
-        self.is_over = False
         self.tell: Callable[[str, str], None] = lambda who, what: None
         self._cluster = cluster
         self._draw = draw
@@ -65,14 +64,14 @@ class Clients:
         self._unknown: Counter[bytes] = Counter()
 
     async def run(self, seed: int, number: int, of: int) -> None:
-        """Be one caller of so many, until all is over.
+        """Be one caller of so many, until cancelled.
 
         What it asks for follows from the seed and its number alone, whatever becomes of it.
         """
         name = f"c{number + 1}"
         drawing, chance = Random(f"{seed} commands {name}"), Random(f"{seed} caller {name}")
         hint: str | None = None
-        while not self.is_over:
+        while True:
             await trio.sleep(chance.uniform(0, 2 * self._pause))
             command = self._draw(drawing)
             self.drawn.append(number)
@@ -87,7 +86,7 @@ class Clients:
         data, _ = self._vocabulary.encode(command)
         for _ in range(_MOST_TRIES):
             servers = {server.name: server for server in self._cluster.servers}
-            if not servers or self.is_over:
+            if not servers:
                 return None
             asked = hint if hint in servers else chance.choice(sorted(servers))
             assert asked is not None
@@ -118,8 +117,10 @@ class Clients:
             self.history.not_done(operation)
             self.counts["not done"] += 1
             raise
-        except OutcomeUnknown:
+        except (OutcomeUnknown, trio.Cancelled) as error:
             self._note_unknown(name, command, data)
+            if isinstance(error, trio.Cancelled):
+                raise
         except Exception as error:  # noqa: BLE001  what apply raised is a result
             self.history.failed(operation, error)
             self._note_done(name, command, data, f"raised {error!r}")

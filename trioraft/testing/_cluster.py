@@ -124,9 +124,7 @@ class SimulatedCluster:
         for host in self._those(names):
             if host.up:
                 host.loses_power = True
-                for other in self.hosts.values():
-                    self.network.hold(host.address, other.address)
-                    self.network.hold(other.address, host.address)
+                self.network.unplug(host.address)
                 host.die()
 
     def stop(self, *names: str) -> None:
@@ -170,10 +168,11 @@ class SimulatedCluster:
             with bare_errors(), trio.CancelScope() as host.scope:
                 await server.serve()
         except Crash:
-            pass
+            host.fell_to_a_fault()
         except StorageError:
             if not host.excused:
                 raise
+            host.fell_to_a_fault()
         finally:
             host.buried()
         self.on_end(host)
@@ -187,16 +186,23 @@ class SimulatedCluster:
 
     # -- disks -----------------------------------------------------------------------------------
 
-    def break_disk(self, name: str, call: str, fault: DiskFault) -> None:
-        """Let the next call of that name ("fdatasync", "pwrite", ...) meet a fault."""
-        self.hosts[name].excused = True
-        self.hosts[name].files.fail_next(call, fault)
+    def break_disk(
+        self, name: str, call: str, fault: DiskFault, *, loses_power: bool = False
+    ) -> None:
+        """Let the next call of that name ("fdatasync", "pwrite", ...) meet a fault.
+
+        If the server dies of it, its machine may lose its power as well.
+        """
+        host = self.hosts[name]
+        host.excused, host.falls_with_power = True, loses_power
+        host.files.fail_next(call, fault)
 
     def wipe(self, name: str) -> None:
         """Replace a dead machine's disk by an empty one; it is lost to the cluster."""
         host = self.hosts[name]
         assert not host.up, "a disk is replaced while its server is down"
         host.files, host.lost = SimulatedFiles(), "its disk was wiped"
+        self.judge.wiped.add(name)
 
     def rot(self, name: str) -> None:
         """Turn a bit on a dead machine's disk; nothing may be expected of it any more."""
@@ -291,10 +297,10 @@ class SimulatedCluster:
     def _reconnect(self, host: SimulatedHost) -> None:
         """A machine comes back: its system tells whoever still talks to it that nobody is there."""
         self.network.pause(host.address, 0.0)
+        self.network.plug(host.address)
         for other in self.hosts:
             if other != host.name:
                 self.reset(host.name, other)
-                self.heal(host.name, other)
 
     # -- waiting ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A history applied once more, in processes that hash strings in another way.
+"""A history applied once more, in processes of its own that hash strings in another way.
 
 All servers of a simulation live in one process, so a machine whose results follow the order of a
 set of strings would do the same on all of them, and something else on the next machine.
@@ -19,43 +19,59 @@ from trioraft._wire.strict import pack, unpack
 from trioraft.abc import Entry, Kind, StateMachine
 from trioraft.testing._operations import Raised, plain
 
-_HASH_SEEDS: Final = ("1", "2")
+_HASH_SEEDS: Final = ("1", "2", "1")
 
 
-def differs_elsewhere(machine: Callable[[], StateMachine], history: Sequence[Entry]) -> str | None:
-    """Whether a machine comes to other results where strings have other hashes, and where.
+def differs_elsewhere(
+    machine: Callable[[], StateMachine], history: Sequence[Entry], results: Sequence[object]
+) -> str | None:
+    """Whether a machine comes to other results in other processes, and where.
 
     Args:
         machine: a class or a function that can be imported; nothing else can be looked at.
         history: the entries that were applied, in order.
+        results: what they came to here, in plain form.
 
     Returns:
-        What differs, in words; None if nothing does, or the machine can't be imported.
+        What differs, in words; None if nothing does, or the machine can't be imported there.
     """
     name = getattr(machine, "__qualname__", "<locals>")
     module = getattr(machine, "__module__", "__main__")
     if "<" in name or module == "__main__":
         return None
+    commands = [entry for entry in history if entry.kind is Kind.COMMAND]
     entries = [
         [entry.index, entry.term, stamped_time(entry.payload), stamped_data(entry.payload)]
-        for entry in history
-        if entry.kind is Kind.COMMAND
+        for entry in commands
     ]
     given = pack([list(filter(None, sys.path)), module, name, entries])
-    one, other = (_ask(given, seed) for seed in _HASH_SEEDS)
-    if one is None or other is None:
+    answers = [_ask(given, seed) for seed in _HASH_SEEDS]
+    if None in answers:
         return None
-    for (index, *_), mine, theirs in zip(entries, one, other, strict=False):
-        if mine != theirs:
+    vocabulary = Vocabulary(machine().commands)
+    read = [f"entry {e.index}, {vocabulary.decode(stamped_data(e.payload))}," for e in commands]
+    here = [_ordered(results[entry.index - 1]) for entry in commands]
+    return _first_difference([*read, "what `save` gives at the end"], here, answers)
+
+
+def _first_difference(
+    names: Sequence[str], here: Sequence[str], answers: Sequence[Any]
+) -> str | None:
+    """The first command that does not come to one thing in all processes, and the likely reason."""
+    for number, name in enumerate(names):
+        one, other, one_again = (answer[number] for answer in answers)
+        if one != one_again:
+            why = "it follows the time, chance, an address or the like: the same hash seed, twice"
+            return f"{name} comes to {one} in one process, to {one_again} in another; {why}"
+        if one != other:
+            seeds = f"PYTHONHASHSEED={_HASH_SEEDS[0]}", f"PYTHONHASHSEED={_HASH_SEEDS[1]}"
+            why = "it follows the order of a set, or a hash"
+            return f"{name} comes to {one} with {seeds[0]}, to {other} with {seeds[1]}: {why}"
+        if number < len(here) and one != here[number]:
+            why = "something outlives the machine, in a class or a module"
             return (
-                f"entry {index} comes to {mine} where PYTHONHASHSEED is {_HASH_SEEDS[0]}, and to "
-                f"{theirs} where it is {_HASH_SEEDS[1]}: its apply follows the order of a set"
+                f"{name} came to {here[number]} here, to {one} in a process of its own: {why}"
             )
-    if one[-1] != other[-1]:
-        return (
-            "what `save` gives depends on PYTHONHASHSEED, though all commands came to the same: "
-            "the state follows the order of a set"
-        )
     return None
 
 
@@ -104,4 +120,7 @@ def _ordered(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(_answer(sys.stdin.buffer.read()))
+    answer_file = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a machine may print
+    with answer_file:
+        answer_file.write(_answer(sys.stdin.buffer.read()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Sequence
 from random import Random
@@ -11,8 +12,9 @@ from attrs import evolve, field, frozen
 
 from trioraft._config import Config
 from trioraft.abc import StateMachine
+from trioraft.testing._kinds import FAULTS
 from trioraft.testing._model import Model
-from trioraft.testing._plan import HARSH, Fault, Profile
+from trioraft.testing._plan import HARSH, LEADER, Fault, Profile
 from trioraft.testing._simulation import Scenario
 from trioraft.testing._workload import RegisterModel, Registers, draw_command
 
@@ -81,13 +83,22 @@ class Experiment:
     check: Callable[[Any], None] | None = None
 
     def scenario(self, trial: Trial) -> Scenario:
-        """The scenario of one trial."""
+        """The scenario of one trial.
+
+        Raises:
+            ValueError: the plan or the trial names what there is not.
+        """
         chance = Random(f"{trial.seed} scenario")
         servers = chance.choice(self.servers)
         names = [f"n{number}" for number in range(1, servers + 1)]
         plan: Sequence[Fault] = self.plan or ()
         if self.plan is None:
             plan = self.profile.draw(chance, names, self.seconds)
+        for fault in plan:
+            if fault.kind not in FAULTS:
+                raise ValueError(f"there is no fault {fault.kind!r}; there are {', '.join(FAULTS)}")
+            if not {fault.server, *fault.others} <= {LEADER, *names}:
+                raise ValueError(f"{fault} names a server that is not one of {', '.join(names)}")
         scenario = Scenario(
             machine=self.machine,
             draw=self.draw,
@@ -104,12 +115,26 @@ class Experiment:
         )
         if trial.faults is None:
             return scenario
+        if max(trial.faults, default=-1) >= len(plan):
+            raise ValueError(f"{trial} is not of this test: its plan has {len(plan)} faults")
         return evolve(
             scenario,
             plan=tuple(plan[number] for number in trial.faults),
             seconds=trial.seconds,
             commands=trial.commands,
         )
+
+
+def trial_of_argument(text: str) -> Trial:
+    """A trial out of a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no name of a trial.
+    """
+    try:
+        return Trial.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -92,7 +92,8 @@ def _one(profile: str, seed: int) -> Report:
     report = play(library(PROFILES[profile]).scenario(Trial(seed)))
     if report.failure is not None:
         report.failure = AssertionError(f"{type(report.failure).__name__}: {report.failure}")
-    report.story, report.history, report.drawn = [], [], []  # the seed brings them back
+    # The seed brings all of that back.
+    report.story, report.history, report.results, report.drawn = [], [], [], []
     return report
 
 

@@ -35,7 +35,7 @@ class SimulatedHop:
 
     def hurry(self) -> None:
         """Make the calls under way at once: the process dies, and nothing may wait for it."""
-        self._frozen_until = -math.inf
+        self._frozen_until = self._free_at = -math.inf
         self._latency = lambda: 0.0
         for alarm in self._waits:
             alarm.move(-math.inf)

@@ -39,6 +39,8 @@ class SimulatedHost:
         self.ended = trio.Event()
         self.ended.set()
         self.loses_power = False
+        self.falls_with_power = False
+        """Whether a fault of the disk that ends the server is a power cut."""
         self.dies = False
         self._hops: list[SimulatedHop] = []
 
@@ -83,6 +85,11 @@ class SimulatedHost:
         for hop in self._hops:
             hop.hurry()
 
+    def fell_to_a_fault(self) -> None:
+        """The process has ended by a fault of its disk, unless it was being killed anyway."""
+        if not self.dies:
+            self.loses_power = self.falls_with_power
+
     def buried(self) -> None:
         """The process is gone: what has it left on the disk?"""
         if self.loses_power:
@@ -90,6 +97,7 @@ class SimulatedHost:
         else:
             self.files.kill()
         self.files.mend()
-        self.loses_power = self.dies = False
+        self.loses_power = self.falls_with_power = self.dies = False
+        self.excused = self.lost is not None
         self.freeze(0.0)
         self.ended.set()

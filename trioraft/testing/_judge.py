@@ -70,6 +70,8 @@ class Judge:
         """What each of them came to, in a form that can be compared."""
         self.counts: Counter[str] = Counter()
         self.disks: dict[ServerId, Disk] = {}
+        self.wiped: set[str] = set()
+        """Whose disks were replaced by empty ones."""
         self.on_moment: Callable[[str, str], None] = _nothing
         """Told of what faults may be aimed at, with the server's name: a `MOMENTS`."""
         self.tell: Callable[[str, str], None] = _nothing
@@ -116,12 +118,19 @@ class Judge:
             self.counts["messages"] += 1
         for effect in effects:
             if isinstance(effect, do.WriteEntries) and effect.cuts:
-                self.counts["cuts"] += 1
-                disk.said_log = disk.said_log.cut(effect.entries.first - 1)
+                self._cuts(disk, before, after, effect.entries.first)
         if after.role is not before.role:
             self._changed_role(before, after)
         if after.commit > before.commit:
             self._commits(before.commit, after)
+
+    def _cuts(self, disk: Disk, before: Node, after: Node, first: int) -> None:
+        """What a later leader lacks may go, committed entries never: a later leader has them."""
+        self.counts["cuts"] += 1
+        disk.said_log = disk.said_log.cut(first - 1)
+        known = self.committed[first - 1 : first]
+        if known == [before.log.term_at(first)] and self._committed_in[first - 1] <= after.term:
+            broken(f"{after.me} cuts {first} of term {known[0]}, which is committed")
 
     def _changed_role(self, before: Node, after: Node) -> None:
         if isinstance(after.role, Campaigning) and after.term > before.term:
@@ -132,8 +141,21 @@ class Judge:
             self.tell(after.me.name, f"leads in term {after.term}")
             if self.leaders.setdefault(after.term, after.me) != after.me:
                 broken(f"{self.leaders[after.term]} and {after.me} both lead in term {after.term}")
+            self._is_elected(after)
             self._is_complete(after)
             self.on_moment("elected", after.me.name)
+
+    def _is_elected(self, leader: Node) -> None:
+        """A majority has voted, and every vote is on its voter's disk."""
+        voters = [
+            member.id.name
+            for member in leader.configuration.voters
+            if (disk := self.disks.get(member.id)) is not None
+            and leader.me in (disk.said_votes.get(leader.term), _voted(disk, leader.term))
+        ]
+        if 2 * len(voters) <= len(leader.configuration.voters):
+            names = ", ".join(voters) or "nobody"
+            broken(f"{leader.me} leads in term {leader.term} by the votes of {names} alone")
 
     def _is_complete(self, leader: Node) -> None:
         """Leader completeness: what was committed in an earlier term is in a later leader's log."""
@@ -147,7 +169,9 @@ class Judge:
     def _commits(self, known: int, node: Node) -> None:
         """State machine safety starts here: an index is committed with one term only, ever."""
         if isinstance(node.role, Leading):
-            self._is_on_a_quorum(node)
+            self._may_commit(node)
+        elif node.commit > len(self.committed):
+            broken(f"{node.me} takes {node.commit} for committed, and no leader has committed it")
         for index in range(known + 1, node.commit + 1):
             term = node.log.term_at(index)
             assert term is not None
@@ -159,8 +183,11 @@ class Judge:
         if isinstance(node.role, Leading):
             self.on_moment("commit", node.me.name)
 
-    def _is_on_a_quorum(self, leader: Node) -> None:
+    def _may_commit(self, leader: Node) -> None:
+        """A leader counts replicas of its own term's entries only, and on disks only (5.4.2)."""
         index, term = leader.commit, leader.log.term_at(leader.commit)
+        if term != leader.term:
+            broken(f"{leader.me} commits {index} of term {term} in term {leader.term}, by counting")
         voters = leader.configuration.voters
         holders = [
             member.id
@@ -221,21 +248,29 @@ class Judge:
             return
         if self.history[index - 1] != entry:
             broken(f"{me} applies another entry {index} than the first server that did")
-        if self.results[index - 1] != _comes_to(result):
+        one, other = self.results[index - 1], _comes_to(result)
+        if one != other and repr(one) != repr(other):  # a NaN equals nothing
             broken(
-                f"entry {index} came to {self.results[index - 1]} on one server and to "
-                f"{_comes_to(result)} on {me.name}: its apply is not deterministic"
+                f"entry {index} came to {one} on one server and to {other} on {me.name}: "
+                "its apply is not deterministic"
             )
 
     # -- what is seen of the disks ---------------------------------------------------------------
 
-    def opened(self, recovered: Recovered) -> Disk | None:
+    def opened(self, name: str, recovered: Recovered) -> Disk | None:
         """A data directory was opened: no promise made on its strength may be missing.
+
+        Args:
+            name: whose it is.
+            recovered: what it holds.
 
         Returns:
             Its record; None if it is empty, and nobody's yet.
         """
         if recovered.state is None:
+            owned = [disk for disk in self.disks.values() if disk.owner.name == name]
+            if name not in self.wiped and any(disk.said_term for disk in owned):
+                broken(f"{name} has made promises, and starts with an empty disk")
             return None
         state = HardState.decode(recovered.state)
         disk = self.disks.setdefault(state.id, Disk(state.id))
@@ -328,7 +363,7 @@ class Seat(Observer):
     async def open(self) -> Recovered:
         """See `trioraft.abc.Storage`."""
         recovered = await self._storage.open()
-        self._disk = self._judge.opened(recovered)
+        self._disk = self._judge.opened(self._name, recovered)
         return recovered
 
     async def write(self, batch: Batch) -> None:
@@ -354,6 +389,11 @@ acknowledges, or has something on disk and has not said so yet."""
 def broken(what: str) -> NoReturn:
     """End the run."""
     raise PropertyBroken(what)
+
+
+def _voted(disk: Disk, term: int) -> ServerId | None:
+    """Whom a disk says that its server voted for."""
+    return disk.voted_for if disk.term == term else None
 
 
 def _nothing(*_: object) -> None:

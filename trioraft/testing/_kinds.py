@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -174,8 +175,15 @@ def _chaos(mischief: Mischief, server: str, fault: Fault) -> Undo:
 
 @_kind(links=True, pair=True)
 def _flap(mischief: Mischief, server: str, fault: Fault) -> Undo:
-    """A link comes and goes; a plan has it as one cut after the other."""
-    return _cut(mischief, server, fault)
+    """A link comes and goes, every 60 ms."""
+
+    def go() -> None:
+        _cut(mischief, server, fault)
+        mischief.later(0.03, mischief.healing(server, fault.others))
+
+    for step in range(1 + int(fault.seconds / 0.06)):
+        mischief.later(0.06 * step, go)
+    return mischief.healing(server, fault.others)
 
 
 @_kind()
@@ -209,8 +217,14 @@ def _stop(mischief: Mischief, server: str, fault: Fault) -> None:
 
 @_kind()
 def _rolling(mischief: Mischief, server: str, fault: Fault) -> None:
-    """All servers are restarted, one behind the other; a plan has it as one stop each."""
-    _stop(mischief, server, fault)
+    """All servers are restarted in good order, one behind the other."""
+
+    def restart(name: str) -> None:
+        mischief.cluster.stop(name)
+        mischief.start_after(name, 0.05)
+
+    for number, name in enumerate(mischief.cluster.names):
+        mischief.later(fault.seconds * number, partial(restart, name))
 
 
 @_kind()
@@ -259,10 +273,10 @@ def _full_disk(mischief: Mischief, server: str, fault: Fault) -> None:
 def _slow_disk(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Every call of a disk takes long."""
     host = mischief.cluster.hosts[server]
-    usual, host.disk_seconds = host.disk_seconds, (0.0, 0.3 * fault.amount)
+    host.disk_seconds = (0.0, 0.3 * fault.amount)
 
     def undo() -> None:
-        host.disk_seconds = usual
+        host.disk_seconds = mischief.cluster.disk_seconds
 
     return undo
 

@@ -92,7 +92,7 @@ class Mischief:
         self.on_begin(server, fault)
         undo = FAULTS[fault.kind].begin(self, server, fault)
         if undo is not None:
-            self._at(trio.current_time() + fault.seconds, undo)
+            self.later(fault.seconds, undo)
 
     def _others(self, fault: Fault, server: str) -> tuple[str, ...]:
         """The other ends of the links, now that it is known who is at this one."""
@@ -109,6 +109,10 @@ class Mischief:
         self._scope.deadline = min(self._scope.deadline, instant)
 
     # What kinds have in common
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Does something after so many seconds, unless the time of faults is over by then."""
+        self._at(trio.current_time() + seconds, act)
 
     def links(self, server: str, others: Sequence[str]) -> list[tuple[str, str]]:
         """Both directions between a server and some others."""
@@ -147,8 +151,7 @@ class Mischief:
     ) -> None:
         """Lets the next such call fail; if the server dies of it, its machine may lose power."""
         if self.cluster.hosts[server].up:
-            self.cluster.break_disk(server, call, fault)
-            self.cluster.hosts[server].loses_power = loses
+            self.cluster.break_disk(server, call, fault, loses_power=loses)
 
     def lose_disk(self, server: str, seconds: float, how: Callable[[str], None]) -> None:
         """Destroys a disk, if the cluster can do without it, once its server is down."""

@@ -43,6 +43,7 @@ class MemoryNetwork:
         self.tap = tap
         self._links: dict[tuple[str, str], Link] = {}
         self._isolated: set[str] = set()
+        self._unplugged: set[str] = set()
         self._paused: dict[str, float] = {}
         self._listeners: dict[str, tuple[Handler, trio.Nursery]] = {}
         self._dialled: list[tuple[_MemoryConnection, _MemoryConnection]] = []
@@ -105,6 +106,17 @@ class MemoryNetwork:
         """Undo every fault of this link."""
         self._link(source, destination).heal()
 
+    def unplug(self, address: str) -> None:
+        """Lose in silence whatever is sent from and to `address`, as when its machine is off.
+
+        What befalls its links besides goes on, and lasts when it is plugged in again.
+        """
+        self._unplugged.add(address)
+
+    def plug(self, address: str) -> None:
+        """Undo `unplug`."""
+        self._unplugged.discard(address)
+
     def isolate(self, address: str) -> None:
         """Cut every link from and to `address`, to those who join later as well."""
         self._isolated.add(address)
@@ -117,11 +129,16 @@ class MemoryNetwork:
     def heal_all(self) -> None:
         """Undo every fault there is."""
         self._isolated.clear()
+        self._unplugged.clear()
         for source, destination in self._links:
             self.heal(source, destination)
 
     def _link(self, source: str, destination: str) -> Link:
-        return self._links.setdefault((source, destination), Link())
+        link = self._links.get((source, destination))
+        if link is None:
+            link = Link(source, destination, self._unplugged)
+            self._links[source, destination] = link
+        return link
 
     def _is_cut(self, source: str, destination: str) -> bool:
         apart = source != destination and not self._isolated.isdisjoint((source, destination))
@@ -137,7 +154,7 @@ class MemoryNetwork:
         there, back = self._link(source, destination), self._link(destination, source)
         await trio.sleep(there.draw() + back.draw())
         await trio.sleep_until(self._paused.get(source, -math.inf))
-        if there.is_held or back.is_held:
+        if there.is_silent or back.is_silent:
             await trio.sleep(DIAL_SECONDS)
             raise TimeoutError(f"{destination} did not answer within {DIAL_SECONDS} s")
         if self._is_cut(source, destination) or destination not in self._listeners:

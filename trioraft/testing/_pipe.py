@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import trio
@@ -26,6 +27,10 @@ Fate = Callable[[], Sequence[float]]
 class Link:
     """The way from one address to another, and what is wrong with it."""
 
+    source: str
+    destination: str
+    unplugged: AbstractSet[str]
+    """Addresses of machines without power or cable; all links share it."""
     delay: Delay = 0.0
     is_cut: bool = False
     is_held: bool = False
@@ -42,6 +47,11 @@ class Link:
         if self.bytes_per_second < math.inf:
             sent = self.busy_until = max(sent, self.busy_until) + size / self.bytes_per_second
         return sent + self.draw()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether whatever is sent is lost, and nobody is told."""
+        return self.is_held or not self.unplugged.isdisjoint((self.source, self.destination))
 
     def heal(self) -> None:
         self.delay, self.is_cut, self.is_held = 0.0, False, False
@@ -74,7 +84,7 @@ class Pipe:
     @property
     def is_lossy(self) -> bool:
         """Whether all that is put in from now on is lost: after one loss, order demands it."""
-        return self._is_lossy or self._link.is_held
+        return self._is_lossy or self._link.is_silent
 
     def put(self, item: bytes | Ending) -> None:
         if self.is_lossy:

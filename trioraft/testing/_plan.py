@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final
 
-import attrs
 from attrs import field, frozen
 
 from trioraft.testing._judge import MOMENTS
@@ -70,22 +69,20 @@ class Profile:
         at = chance.uniform(*self.every)
         while at < seconds and kinds:
             kind = chance.choices(kinds, weights)[0]
-            plan += self._draw_one(chance, servers, at, kind)
+            plan.append(self._draw_one(chance, servers, at, kind))
             at += chance.uniform(*self.every)
         return plan
 
-    def _draw_one(
-        self, chance: Random, servers: Sequence[str], at: float, kind: str
-    ) -> list[Fault]:
+    def _draw_one(self, chance: Random, servers: Sequence[str], at: float, kind: str) -> Fault:
         shuffled = chance.sample(servers, len(servers))
         first, others = shuffled[0], tuple(shuffled[1:])
         if kind == "split":
-            others = others[: chance.randrange(len(servers))]
+            others = others[: chance.randrange(max(len(others), 1))]
         elif FAULTS[kind].is_of_a_pair:
             others = others[:1]
         elif not FAULTS[kind].is_of_links:
             others = ()
-        fault = Fault(
+        return Fault(
             at=at,
             kind=kind,
             server=LEADER if chance.random() < 0.4 else first,
@@ -94,16 +91,6 @@ class Profile:
             amount=chance.random(),
             moment=chance.choice(MOMENTS) if chance.random() < self.aimed else None,
         )
-        if kind == "flap":
-            steps = [at + 0.06 * number for number in range(2, 2 + chance.randrange(2, 9))]
-            return [attrs.evolve(fault, at=step, seconds=0.03, kind="cut") for step in steps]
-        if kind == "rolling":
-            apart = fault.seconds
-            return [
-                Fault(at + apart * number, "stop", name, seconds=0.05)
-                for number, name in enumerate(servers)
-            ]
-        return [fault]
 
 
 CALM: Final = Profile("calm")

@@ -83,6 +83,7 @@ def seeded_run(seed: int, main: Callable[..., Awaitable[T]], *args: object) -> T
     """
     # Trio sorts each batch of tasks by age and shuffles it with this very generator.  The switch
     # is private; a test of this project sees that it still works.
+    before = _scheduler._ALLOW_DETERMINISTIC_SCHEDULING, _scheduler._r.getstate()
     _scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     _scheduler._r.seed(seed)
     collects = gc.isenabled()
@@ -92,5 +93,7 @@ def seeded_run(seed: int, main: Callable[..., Awaitable[T]], *args: object) -> T
     try:
         return trio.run(main, *args, clock=VirtualClock())
     finally:
+        _scheduler._ALLOW_DETERMINISTIC_SCHEDULING, state = before  # type: ignore[misc]
+        _scheduler._r.setstate(state)
         if collects:
             gc.enable()

@@ -85,6 +85,8 @@ class Report:
     """What happened: when, to whom, what."""
     history: list[Entry] = field(factory=list)
     """All entries that were applied, in order."""
+    results: list[object] = field(factory=list)
+    """What each of them came to, in plain form."""
 
     @property
     def failed_after(self) -> float | None:
@@ -125,7 +127,7 @@ async def _play(scenario: Scenario, report: Report) -> None:
         finally:
             report.digest = cluster.judge.digest
             report.counts = cluster.judge.counts
-            report.history = cluster.judge.history
+            report.history, report.results = cluster.judge.history, cluster.judge.results
             report.virtual_seconds = trio.current_time()
 
 
@@ -147,7 +149,7 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
     await cluster.settled(FORMING)
     report.began_at = trio.current_time()
     await _faulty_phase(scenario, report, cluster, clients, mischief)
-    _agree(cluster)
+    _agree(scenario, cluster)
     clients.check()
     if scenario.model is not None:
         verdict = check(clients.history, scenario.model)
@@ -168,11 +170,11 @@ async def _faulty_phase(
         for number in range(scenario.clients):
             callers.start_soon(clients.run, scenario.seed, number, scenario.clients)
         await mischief.run(scenario.seconds)
-        clients.is_over = True
-        report.story.append((trio.current_time(), "all", "no more faults; nobody asks any more"))
-        began = trio.current_time()
-        await _recovers(scenario, cluster, clients)
-        report.recovered_in = trio.current_time() - began
+        callers.cancel_scope.cancel()
+    began = trio.current_time()
+    report.story.append((began, "all", "no more faults; nobody asks any more"))
+    await _recovers(scenario, cluster, clients)
+    report.recovered_in = trio.current_time() - began
 
 
 async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clients) -> None:
@@ -182,17 +184,15 @@ async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clie
     await cluster.until(lambda: cluster.leader, within)
     chance = Random(f"{scenario.seed} last")
     done = clients.counts["done"]
-    clients.is_over = False
     while clients.counts["done"] == done:
         await clients.ask("last", scenario.draw(chance), chance)
         if trio.current_time() > end:
             broken(f"no command was done within {within:g} s after the faults")
         await trio.sleep(0.005)
-    clients.is_over = True
     await cluster.settled(end - trio.current_time())
 
 
-def _agree(cluster: SimulatedCluster) -> None:
+def _agree(scenario: Scenario, cluster: SimulatedCluster) -> None:
     """State machine safety, by the machines themselves: all have come to the same state."""
     saved = {
         host.name: cluster[host.name].state_machine.save()
@@ -202,3 +202,8 @@ def _agree(cluster: SimulatedCluster) -> None:
     if len(set(saved.values())) > 1:
         states = "\n".join(f"{name}: {state!r:.500}" for name, state in saved.items())
         broken(f"all servers have applied the same entries, and their states differ\n{states}")
+    for state in saved.values():
+        machine = scenario.machine()
+        machine.recover(state)
+        if machine.save() != state:
+            broken(f"`recover` brings back another state than `save` gave\n{state!r:.500}")

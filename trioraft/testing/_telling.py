@@ -11,18 +11,20 @@ from trioraft.testing._simulation import Report, Scenario
 _LINES: Final = 60
 
 
-def told(scenario: Scenario, report: Report, replay: str) -> str:
+def told(scenario: Scenario, report: Report, replay: str, remark: str | None = None) -> str:
     """The report that a person reads.
 
     Args:
         scenario: the shortest one that was found to fail.
         report: what became of it.
         replay: the command that runs it again.
+        remark: what else was found.
     """
     lines = [
         f"seed {scenario.seed} fails, at commit {_commit()}; to replay: {replay}",
         "",
         f"{type(report.failure).__name__}: {report.failure}",
+        *([] if remark is None else ["", remark]),
         "",
         f"The shortest history found: {scenario.servers} servers, {scenario.clients} callers, "
         f"{scenario.seconds:.3g} s, {len(scenario.plan)} faults" + (":" if scenario.plan else "."),
@@ -34,8 +36,13 @@ def told(scenario: Scenario, report: Report, replay: str) -> str:
 
 
 def story(report: Report, most: int) -> list[str]:
-    """What happened, a line each: virtual seconds, who, what.  The last `most` lines."""
-    lines = [f"{at:9.4f}  {who:<6} {what}" for at, who, what in report.story]
+    """What happened, a line each: seconds since the cluster had formed, who, what; the last lines.
+
+    Args:
+        report: the run's.
+        most: how many lines.
+    """
+    lines = [f"{at - report.began_at:9.4f}  {who:<6} {what}" for at, who, what in report.story]
     if len(lines) > most:
         return [f"({len(lines) - most} lines before these)", *lines[-most:]]
     return lines

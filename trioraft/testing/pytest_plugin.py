@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import pytest
 
-from trioraft.testing._experiment import Trial
+from trioraft.testing._experiment import Trial, trial_of_argument
 from trioraft.testing._fixture import RaftSimulation
 
 _RUNNING: Final = pytest.StashKey[str]()
@@ -17,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("trioraft", "simulated Raft clusters")
     group.addoption(
         "--raft-replay",
-        type=Trial.parse,
+        type=trial_of_argument,
         metavar="TRIAL",
         help="run this one trial (a seed, or what a failure printed) in each simulation",
     )
@@ -42,8 +43,9 @@ def raft_simulation(pytestconfig: pytest.Config) -> RaftSimulation:
     It keeps nothing from test to test, so Hypothesis may call it again and again.
     """
 
-    def command(trial: Trial) -> str:
-        return f"python -m pytest '{pytestconfig.stash[_RUNNING]}' --raft-replay '{trial}'"
+    def command(tried: Trial) -> str:
+        test = shlex.quote(pytestconfig.stash[_RUNNING])
+        return f"python -m pytest {test} --raft-replay '{tried}'"
 
     return RaftSimulation(
         pytestconfig.getoption("--raft-replay"), pytestconfig.getoption("--raft-runs"), command
