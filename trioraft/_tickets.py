@@ -71,6 +71,11 @@ class Tickets:
         self._bytes = 0
         self._in_front = trio.lowlevel.ParkingLot()
 
+    @property
+    def count(self) -> int:
+        """How many commands queue, or have no result yet."""
+        return self._count
+
     async def room(self) -> None:
         """Wait in front until another command may queue."""
         while self._is_full:

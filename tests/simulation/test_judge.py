@@ -12,7 +12,7 @@ from attrs import evolve
 from tests.server.worlds import in_virtual_time
 from trioraft._errors import InternalError
 from trioraft._rules import effects as do
-from trioraft._rules.events import ElectionTimeout
+from trioraft._rules.events import ElectionTimeout, Received
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries, Log
 from trioraft._rules.membership import Configuration, Member
@@ -29,7 +29,8 @@ from trioraft._storage.memory import MemoryStorage
 from trioraft._wire.frames import frame, parse_entry
 from trioraft.abc import Batch, Kind, Recovered
 from trioraft.testing import PropertyBroken
-from trioraft.testing._judge import Disk, Judge, Seat
+from trioraft.testing._judge import Disk, Judge
+from trioraft.testing._seat import Seat
 
 A, B, C = (ServerId(name, f"{name}1") for name in ("a", "b", "c"))
 MEMBERS = Configuration("c1", tuple(Member(one, f"mem://{one}") for one in (A, B, C)))
@@ -246,6 +247,70 @@ async def test_an_answer_of_a_term_that_is_over_tells_what_was_durable_then() ->
     court.disks[A].term = 7
     court.judge.sent(court.disks[A], node(term=7), B, reply(9, term=2))
     assert court.disks[A].said_log == Log()
+
+
+@in_virtual_time
+async def test_an_acknowledgement_of_what_the_leader_does_not_have() -> None:
+    def act(court: Court) -> None:
+        other = leading(B, log=Log(((1, 1), (5, 2)), 6), role=Leading(5, ()))
+        court.steps(other, other)
+        court.judge.sent(court.disks[A], node(), B, reply(5))
+
+    objects(act, "a acknowledges 5 to b, whose log is another one")
+
+
+def heard(message: Any, now: float = 1.0) -> Received:
+    return Received(now, B, message)
+
+
+LEADS = AppendEntries(2, 1, 5, 1, 0, Entries(6, 5))
+
+
+@in_virtual_time
+async def test_a_vote_against_a_leader_that_was_just_heard() -> None:
+    def act(court: Court, votes_at: float = 1.149) -> None:
+        after = node(voted_for=None)
+        court.judge.stepped(court.disks[A], after, heard(LEADS), after, [])
+        vote = do.Send(B, RequestVoteReply(3, vote_granted=True))
+        later = evolve(after, term=3, voted_for=B)
+        request = heard(RequestVote(3, 5, 1), votes_at)
+        court.judge.stepped(court.disks[A], after, request, later, [vote])
+
+    objects(act, "a votes for b while it stands by a leader")
+    act(Court(), votes_at=1.151)
+
+
+@in_virtual_time
+async def test_a_campaign_against_a_leader_that_was_just_heard() -> None:
+    def act(court: Court, at: float = 1.149) -> None:
+        before = node()
+        court.judge.stepped(court.disks[A], before, heard(LEADS), before, [])
+        asks = evolve(before, role=Campaigning(pre=True, votes=frozenset()), tenure=1)
+        court.judge.stepped(court.disks[A], before, ElectionTimeout(at, 0), asks, [])
+
+    objects(act, "a campaigns while it stands by a leader")
+    act(Court(), at=1.151)
+
+
+@in_virtual_time
+async def test_a_higher_term_that_is_overheard() -> None:
+    def act(court: Court) -> None:
+        court.judge.stepped(court.disks[A], node(), heard(reply(5, term=9)), node(), [])
+
+    objects(act, "a is told of term 9, and stays in 2")
+
+
+@in_virtual_time
+async def test_a_life_that_applies_twice_or_leaves_out() -> None:
+    judge = Judge()
+    judge.disks[A] = Disk(A, LOG, 2, None)
+    judge.committed, judge._committed_in = [1] * 5, [1] * 5
+    seat = Seat(judge, MemoryStorage(), "a")
+    seat._disk = judge.disks[A]
+    seat.applied(node(), entry(1), outcome.Value(1))
+    for index in (1, 3):
+        with pytest.raises(PropertyBroken, match=f"a applies {index} behind 1"):
+            seat.applied(node(), entry(index), outcome.Value(1))
 
 
 @in_virtual_time

@@ -26,13 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("fuzz", help="run seed after seed", epilog=EXITS)
     run.add_argument("--minutes", type=float, help="how long; without it, --seeds says how many")
-    run.add_argument(
-        "--seeds", type=_positive, help="how many (default: 100 without --minutes)"
-    )
+    run.add_argument("--seeds", type=_positive, help="how many (default: 100 without --minutes)")
     run.add_argument("--first", type=int, help="the first seed (default: drawn from the time)")
-    run.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count(), help="processes"
-    )
+    run.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes")
     again = commands.add_parser("replay", help="run one trial again, and tell all", epilog=EXITS)
     again.add_argument("trial", type=trial_of_argument, help="a seed, or what a report printed")
     for command in (run, again):

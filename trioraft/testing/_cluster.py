@@ -17,8 +17,9 @@ from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
 from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
 from trioraft.testing._host import SimulatedHost
-from trioraft.testing._judge import Judge, Seat
+from trioraft.testing._judge import Judge
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
+from trioraft.testing._seat import Seat
 from trioraft.testing._websockets import MemoryWebSocketTransport
 
 T = TypeVar("T")

@@ -69,9 +69,7 @@ def _first_difference(
             return f"{name} comes to {one} with {seeds[0]}, to {other} with {seeds[1]}: {why}"
         if number < len(here) and one != here[number]:
             why = "something outlives the machine, in a class or a module"
-            return (
-                f"{name} came to {here[number]} here, to {one} in a process of its own: {why}"
-            )
+            return f"{name} came to {here[number]} here, to {one} in a process of its own: {why}"
     return None
 
 

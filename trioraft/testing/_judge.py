@@ -7,6 +7,7 @@ one that is broken ends the run, at the very step that broke it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -15,7 +16,6 @@ import outcome
 import trio
 from attrs import define, field
 
-from trioraft._observer import Observer
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import Event, Received
@@ -27,13 +27,14 @@ from trioraft._rules.messages import (
     AppendEntriesReply,
     Message,
     PreVote,
+    Reply,
     RequestVote,
     RequestVoteReply,
 )
 from trioraft._rules.node import Campaigning, Leading, Node
 from trioraft._state import HardState
 from trioraft._wire.frames import Entry, checksum, identity
-from trioraft.abc import Batch, Recovered, Storage
+from trioraft.abc import Batch, Recovered
 from trioraft.testing._operations import Raised, plain
 
 
@@ -55,6 +56,8 @@ class Disk:
     said_votes: dict[int, ServerId] = field(factory=dict)
     said_log: Log = field(factory=Log)
     """The entries that were acknowledged, and that nobody has allowed to be cut."""
+    stands_by_until: float = -math.inf
+    """By the server's own clock: until then it has told a leader that it votes for nobody else."""
 
 
 class Judge:
@@ -77,6 +80,8 @@ class Judge:
         self.tell: Callable[[str, str], None] = _nothing
         """Told what is worth telling, with the server's name."""
         self._committed_in: list[int] = []
+        self._logs: dict[int, Log] = {}
+        """The leader's log, by its term."""
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._configuration: object = None
         self._digest = hashlib.blake2b(digest_size=8)
@@ -114,15 +119,34 @@ class Judge:
         if after is not before:
             self._digest.update(f"{after.term} {after.commit} {after.log.last_index}".encode())
         self.counts["steps"] += 1
-        if isinstance(event, Received):
-            self.counts["messages"] += 1
         for effect in effects:
             if isinstance(effect, do.WriteEntries) and effect.cuts:
                 self._cuts(disk, before, after, effect.entries.first)
+        if isinstance(event, Received):
+            self._heard(disk, event, after, effects)
+        if isinstance(after.role, Leading):
+            self._logs[after.term] = after.log
         if after.role is not before.role:
             self._changed_role(before, after)
+            if isinstance(after.role, Campaigning) and event.now < disk.stands_by_until:
+                broken(f"{after.me} campaigns while it stands by a leader")
         if after.commit > before.commit:
             self._commits(before.commit, after)
+
+    def _heard(self, disk: Disk, event: Received, after: Node, effects: Sequence[Effect]) -> None:
+        """Stickiness: who has heard a leader votes for nobody else for an election time-out."""
+        self.counts["messages"] += 1
+        message, me = event.message, after.me
+        if isinstance(message, Reply) and after.term < message.term:
+            broken(f"{me} is told of term {message.term}, and stays in {after.term}")
+        if isinstance(message, AppendEntries) and message.term == after.term:
+            until = event.now + after.settings.election_timeout
+            disk.stands_by_until = max(disk.stands_by_until, until)
+        for effect in effects:
+            answer = effect.message if isinstance(effect, do.Send) else None
+            votes = isinstance(answer, RequestVoteReply) and answer.vote_granted
+            if votes and event.now < disk.stands_by_until:
+                broken(f"{me} votes for {event.sender} while it stands by a leader")
 
     def _cuts(self, disk: Disk, before: Node, after: Node, first: int) -> None:
         """What a later leader lacks may go, committed entries never: a later leader has them."""
@@ -215,6 +239,8 @@ class Judge:
             # An answer that was held while its term passed tells what was durable back then.
             case AppendEntriesReply(success=True, match_index=match) if term == disk.term:
                 acked = node.log.cut(match)
+                if self._logs.get(term, acked).cut(match) != acked:
+                    broken(f"{me} acknowledges {match} to {to}, whose log is another one")
                 if match > disk.log.last_index or disk.log.cut(match) != acked:
                     broken(f"{me} acknowledges {match}; its disk ends at {disk.log.last_index}")
                 if match > disk.said_log.last_index:
@@ -313,72 +339,6 @@ class Judge:
                 runs.append((index, term))
                 before = term
         disk.log = Log(tuple(runs), index)
-
-
-class Seat(Observer):
-    """Where one life of one server is watched from; also the storage that the server is given."""
-
-    def __init__(self, judge: Judge, storage: Storage, name: str) -> None:
-        self._judge = judge
-        self._storage = storage
-        self._name = name
-        self._disk: Disk | None = None
-        self.on_applied: Callable[[str, int], None] = _nothing
-
-    @property
-    def disk(self) -> Disk:
-        """What the judge knows of this server's disk."""
-        assert self._disk is not None, "a server speaks only after its first write"
-        return self._disk
-
-    # The observer
-
-    def restart(self, node: Node, now: float) -> None:
-        """See `Observer`."""
-        self._judge.restarted(self.disk, node)
-
-    def stepped(
-        self, before: Node, event: Event, after: Node, effects: Sequence[Effect], applied: int
-    ) -> None:
-        """See `Observer`."""
-        self._judge.stepped(self.disk, before, event, after, effects)
-
-    def broken(self, node: Node, event: Event, applied: int) -> None:
-        """See `Observer`.  What was raised ends the run without a word from here."""
-
-    def sent(self, node: Node, to: ServerId, message: Message, applied: int) -> None:
-        """See `Observer`."""
-        self._judge.sent(self.disk, node, to, message)
-
-    def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
-        """See `Observer`."""
-        self._judge.applied(self.disk, node, entry, result)
-        self.on_applied(self._name, entry.index)
-
-    def close(self) -> None:
-        """See `Observer`."""
-
-    # The storage
-
-    async def open(self) -> Recovered:
-        """See `trioraft.abc.Storage`."""
-        recovered = await self._storage.open()
-        self._disk = self._judge.opened(self._name, recovered)
-        return recovered
-
-    async def write(self, batch: Batch) -> None:
-        """See `trioraft.abc.Storage`."""
-        await self._storage.write(batch)
-        self._disk = self._judge.written(self._disk, batch)
-        self._judge.on_moment("write", self._name)
-
-    async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
-        """See `trioraft.abc.Storage`."""
-        return await self._storage.read(first, max_bytes)
-
-    async def aclose(self) -> None:
-        """See `trioraft.abc.Storage`."""
-        await self._storage.aclose()
 
 
 MOMENTS = ("elected", "commit", "vote", "ack", "write")

@@ -149,6 +149,9 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
     await cluster.settled(FORMING)
     report.began_at = trio.current_time()
     await _faulty_phase(scenario, report, cluster, clients, mischief)
+    for server in cluster.servers:
+        if server._core.tickets.count:
+            broken(f"callers of {server.name} wait for an answer that will never come")
     _agree(scenario, cluster)
     clients.check()
     if scenario.model is not None:
