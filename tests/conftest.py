@@ -4,5 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Coverage is measured here; processes that tests start run unmeasured, as fast as elsewhere.
-os.environ.pop("COVERAGE_PROCESS_START", None)
+
+def pytest_runtest_setup() -> None:
+    """Coverage is measured here; processes that tests start run unmeasured, as fast as elsewhere."""
+    os.environ.pop("COVERAGE_PROCESS_START", None)

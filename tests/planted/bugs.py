@@ -1,0 +1,13 @@
+"""All bugs that are planted, each one that some implementation had."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.planted.bug import Bug
+from tests.planted.disks import DISKS
+from tests.planted.elections import ELECTIONS
+from tests.planted.replication import REPLICATION
+from tests.planted.services import SERVICES
+
+BUGS: Final[tuple[Bug, ...]] = (*ELECTIONS, *REPLICATION, *DISKS, *SERVICES)

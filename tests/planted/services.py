@@ -1,0 +1,251 @@
+"""Bugs of the services: who may speak, what is applied, and what callers are told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.planted.bug import Bug, Change
+
+_HANDSHAKE: Final = "_handshake.py"
+
+SERVICES: Final = (
+    Bug(
+        name="entry applied twice",
+        file="_applier.py",
+        old="        command = self._read(entry) if ticket is None else ticket.command\n"
+        "        time = stamped_time(entry.payload)\n"
+        "        applied = Applied(entry.index, entry.term, time, self._context)\n",
+        new="        command = self._read(entry) if ticket is None else ticket.command\n"
+        "        time = stamped_time(entry.payload)\n"
+        "        applied = Applied(entry.index, entry.term, time, self._context)\n"
+        "        if ticket is None and entry.index <= 2:\n"
+        "            command.apply(self._machine, applied)\n",
+        story="who has nobody to answer applies the first command once more: etcd-io/raft 8ecce32",
+    ),
+    Bug(
+        name="entry applied again from the disk",
+        file="_applier.py",
+        old="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
+        new="        first = max(first - 1, 1)\n"
+        "        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
+        story="where the backlog is read from the disk, the first entry comes twice: "
+        "etcd-io/raft 2e0653d",
+        also=(
+            Change(
+                "_applier.py",
+                "        if entry.index != self.applied + 1:\n",
+                "        if entry.index > self.applied + 1:\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="entry skipped",
+        file="_applier.py",
+        old="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
+        new="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n"
+        "        stored = stored[1:] or stored\n",
+        story="where the backlog is read from the disk, the first entry is left out: "
+        "etcd-io/raft 2e0653d",
+        also=(
+            Change(
+                "_applier.py",
+                "        if entry.index != self.applied + 1:\n",
+                "        if entry.index < self.applied + 1:\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="unreadable entry skipped",
+        file="_applier.py",
+        old="        except Exception as error:  # noqa: BLE001  a result like any other",
+        new="        except ProtocolError as error:\n            result = outcome.Error(error)\n"
+        "        except Exception as error:  # noqa: BLE001  a result like any other",
+        story="a server that cannot read a command goes on behind it, and replicas differ: goraft, "
+        "databendlabs/openraft dd29c2e9",
+        directed="tests/server/test_commands.py"
+        "::test_g12_an_entry_that_cannot_be_read_stops_that_server_and_is_never_skipped",
+        also=(
+            Change(
+                "_applier.py",
+                "        command = self._read(entry) if ticket is None else ticket.command\n",
+                "",
+            ),
+            Change(
+                "_applier.py",
+                "outcome.Value(command.apply(self._machine, applied))",
+                "outcome.Value(\n"
+                "                (self._read(entry) if ticket is None else ticket.command).apply(\n"
+                "                    self._machine, applied\n                )\n            )",
+            ),
+        ),
+        unseen="all servers of a simulation run one program",
+    ),
+    Bug(
+        name="cut entries stay in memory",
+        file="_recent.py",
+        old="            del self._frames[max(first - self._first, 0) :]\n        if first <",
+        new="            pass\n        if first <",
+        story="the cache of recent entries keeps what was cut: etcd-io/etcd#12881",
+        profile="rivals",
+    ),
+    Bug(
+        name="answered before it is applied",
+        file="_applier.py",
+        old="        ticket = self._tickets.at(entry.index, entry.term)\n",
+        new="        ticket = self._tickets.at(entry.index, entry.term)\n"
+        "        if ticket is not None:\n"
+        "            self._tickets.applied(ticket, outcome.Value(None))\n",
+        also=(
+            Change(
+                "_applier.py",
+                "        if ticket is not None:\n"
+                "            self._tickets.applied(ticket, result)\n",
+                "",
+            ),
+        ),
+        story="a caller is answered when its command is committed, and not applied yet: "
+        "willemt/raft#90",
+    ),
+    Bug(
+        name="answered when it is appended",
+        file="_tickets.py",
+        old="            ticket.index, ticket.term = index, term\n",
+        new="            ticket.index, ticket.term = index, term\n"
+        "            ticket.resolve(outcome.Value(None))\n",
+        story="a caller hears that its command is done when one server has it: Redis, by Jepsen",
+    ),
+    Bug(
+        name="ticket found by index alone",
+        file="_tickets.py",
+        old="ticket if ticket is not None and ticket.term == term else None",
+        new="ticket",
+        story="a caller gets the result of another one's command: Hoverbear/old-raft-rs#115",
+        directed="tests/services/test_tickets.py::test_a_command_is_found_by_index_and_term",
+        unseen="lost leadership gives up whatever could be mistaken",
+    ),
+    Bug(
+        name="caller gets another one's result",
+        file="_tickets.py",
+        old="ticket if ticket is not None and ticket.term == term else None",
+        new="ticket",
+        story="who loses leadership keeps its callers, and answers them by index alone: "
+        "Hoverbear/old-raft-rs#115",
+        also=(
+            Change(
+                "_tickets.py",
+                "[index for index in self._appended if index > commit]",
+                "[index for index in self._appended if index < 0]",
+            ),
+        ),
+        profile="rivals",
+    ),
+    Bug(
+        name="callers of a lost leader forgotten",
+        file="_tickets.py",
+        old="[index for index in self._appended if index > commit]",
+        new="[index for index in self._appended if index < 0]",
+        story="nobody tells the callers that leadership was lost: Hoverbear/old-raft-rs#115, "
+        "databendlabs/openraft 43dd8b6f",
+        directed="tests/services/test_tickets.py"
+        "::test_lost_leadership_answers_all_but_what_is_committed",
+        unseen="callers give up on their own",
+    ),
+    Bug(
+        name="lost leadership told as not done",
+        file="_tickets.py",
+        old='self._give_up(self._appended.pop(index), cluster, "leadership was lost")',
+        new="self.refuse([self._appended.pop(index)], error)",
+        story="what may still be committed is told as refused, and done twice by who tries again: "
+        "Hoverbear/old-raft-rs#115, fluree/db#1839",
+    ),
+    Bug(
+        name="stop told as not done",
+        file="_tickets.py",
+        old='            self._give_up(ticket, cluster, "the server stopped")\n',
+        new="            self._leave(ticket)\n"
+        '            ticket.resolve(outcome.Error(ServerStopped("nothing was done")))\n',
+        story="what a stopping leader had appended is told as not done, and is done by the next: "
+        "fluree/db#1839",
+        profile="rivals",
+        directed="tests/server/test_commands.py"
+        "::test_what_a_stopping_server_held_is_unknown_and_what_queues_is_not_done",
+    ),
+    Bug(
+        name="incarnations are one",
+        file="_rules/ids.py",
+        old="    incarnation: str\n",
+        new="    incarnation: str = field(eq=False, order=False)\n",
+        story="a wiped disk under an old name votes and acknowledges anew: eBay/NuRaft#185, "
+        "cockroachdb/cockroach#756",
+        also=(
+            Change(
+                "_rules/ids.py", "from attrs import frozen\n", "from attrs import field, frozen\n"
+            ),
+        ),
+        directed="tests/server/test_forming.py::test_two_wiped_disks_cannot_elect_each_other",
+    ),
+    Bug(
+        name="wiped disk taken back in",
+        file=_HANDSHAKE,
+        old="        if known is not None and known.id != hello.id:\n",
+        new="        if known is not None and known.id.name != hello.name:\n",
+        story="the handshake lets another incarnation of a member in: databendlabs/openraft#1535",
+        directed="tests/services/test_handshake.py"
+        "::test_another_incarnation_of_a_member_is_refused",
+        unseen="votes are counted by incarnation, too, so it can only listen",
+    ),
+    Bug(
+        name="genesis of others taken",
+        file=_HANDSHAKE,
+        old="            if not configuration.voter(self._me.id):\n",
+        new="            if configuration.named(self._me.name) is None:\n",
+        story="a server joins a cluster that knows its name and another disk: "
+        "cockroachdb/cockroach#756",
+        directed="tests/services/test_handshake.py"
+        "::test_a_genesis_that_does_not_name_the_server_is_not_taken",
+        unseen="the other side refuses it first",
+    ),
+    Bug(
+        name="genesis spoken of before it is durable",
+        file=_HANDSHAKE,
+        old="        await self._form(configuration)  # durable before anything is said of it\n"
+        "        self.configuration = configuration\n",
+        new="        self.configuration = configuration\n        await self._form(configuration)\n",
+        story="a crash takes back a genesis that others have heard of, and a second one follows",
+        directed="tests/server/test_forming.py"
+        "::test_the_genesis_is_durable_before_anybody_hears_of_it",
+        unseen="faults begin when the cluster has formed",
+    ),
+    Bug(
+        name="copied disk not noticed",
+        file=_HANDSHAKE,
+        old="        before = self._hello_of(hello.id) or hello\n",
+        new="        before = hello\n",
+        story="two servers run on copies of one disk, and both vote: virtual machines cloned",
+        directed="tests/server/test_forming.py::test_a_server_on_a_copy_of_a_disk_is_found_out",
+        unseen="no disk is copied here",
+    ),
+    Bug(
+        name="unformed server votes",
+        file=_HANDSHAKE,
+        old="        if hello.cluster is not None and answer.cluster is not None:\n",
+        new="        if hello.cluster is not None or answer.cluster is not None:\n",
+        story="a server that knows no cluster yet takes part in one: ktoso/akka-raft#58",
+        also=(
+            Change(
+                "_core.py",
+                "        if not self._joined:\n            return\n        now = self.clock.now()",
+                "        now = self.clock.now()",
+            ),
+        ),
+        directed="tests/server/test_forming.py"
+        "::test_an_unformed_server_neither_votes_nor_acknowledges",
+    ),
+    Bug(
+        name="messages taken before taking part",
+        file="_core.py",
+        old="        if not self._joined:\n            return\n        now = self.clock.now()",
+        new="        now = self.clock.now()",
+        story="requests are answered before the server knows its cluster: ktoso/akka-raft#58",
+    ),
+)

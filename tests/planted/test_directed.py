@@ -1,0 +1,82 @@
+"""Tests for planted bugs that nothing else notices: no run by chance, and no test of the parts."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.rules.worlds import B, fed, hear, leader, progress_of, refusal
+from tests.server.puppets import state_on
+from tests.server.worlds import TIMEOUT, a_running_cluster, in_virtual_time
+from tests.storage.course import DIRECTORY, Course
+from trioraft import Config, StateChange
+from trioraft._errors import StorageCorrupt
+from trioraft._storage import layout
+from trioraft.abc import Batch
+
+SEGMENT = f"{DIRECTORY}/0000000000000001.log"
+
+
+@in_virtual_time
+async def test_the_longest_stickiness_is_on_disk() -> None:
+    """A restart with shorter times does not end early what was promised by the longer ones."""
+    async with a_running_cluster(3) as cluster:
+        assert state_on(cluster.disks["n1"]).stickiness == TIMEOUT
+        quick = Config(heartbeat_interval=TIMEOUT / 30, election_timeout=TIMEOUT / 10)
+        await cluster.restart("n1", config=quick)
+        assert state_on(cluster.disks["n1"]).stickiness == TIMEOUT
+        now = trio.current_time()
+        core = cluster["n1"]._core
+        await cluster.until(lambda: core.node.configuration.voters)
+        assert core.node.sticky_until >= now + TIMEOUT
+
+
+@in_virtual_time
+async def test_who_hears_a_leader_never_campaigns() -> None:
+    """Not even for the moment until the next heartbeat: each one moves the deadline."""
+    async with a_running_cluster(3) as cluster:
+        cluster.events.clear()
+        await trio.sleep(100 * TIMEOUT)
+        assert not [event for _, event in cluster.events if isinstance(event, StateChange)]
+
+
+def test_a_term_that_the_leader_lacks_is_skipped() -> None:
+    """The follower has 1 1 1 2, this leader 1 3 3 3: nothing behind entry 1 can agree."""
+    node, _ = fed(leader(1, 3, 3, 3), B)
+    node, _ = hear(node, B, refusal(node.term, 1, conflict_term=2, conflict_index=4))
+    assert progress_of(node, B).next_index == 2
+
+
+def test_a_batch_of_another_segment_is_none_of_this() -> None:
+    """What an older file left where this one lies now: whole, and of another salt."""
+    mine, other = b"12345678", b"87654321"
+    for salt, found in ((mine, [layout.DATA]), (other, [])):
+        data = bytes(layout.DATA) + layout.pack_batch(salt, 1, Batch(b"the state"))
+        assert [start for start, _ in layout.find_batches(data, mine)] == found
+        assert (layout.check_batch(data, layout.DATA, mine) is None) == (not found)
+
+
+@pytest.mark.parametrize("known", ["by the mark", "beyond the mark"])
+def test_a_batch_out_of_turn_is_damage(known: str) -> None:
+    """The third write of four has gone to the second one's place as well as to its own.
+
+    All that is there is whole, and makes sense; only the numbers tell.
+    """
+    course = Course()
+    log, _ = course.open()
+    for number in range(4):
+        course.write(log, Batch(b"state %d" % number))
+    course.files.kill()
+    whole = bytearray(course.files.contents(SEGMENT))
+    _, _, (start, end), (third, stop), _ = layout.find_batches(bytes(whole), _salt(whole))
+    assert end - start == stop - third
+    whole[start:end] = whole[third:stop]
+    if known == "beyond the mark":
+        whole[layout.PAGE : layout.DATA] = bytes(2 * layout.PAGE)
+    course.files.damage(SEGMENT, bytes(whole))
+    with pytest.raises(StorageCorrupt):
+        course.open()
+
+
+def _salt(segment: bytearray) -> bytes:
+    return layout.parse_header(SEGMENT, 1, bytes(segment)).salt
