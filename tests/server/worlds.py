@@ -45,6 +45,7 @@ HANGS = 1000.0
 
 def run_seeded(seed: int, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run in virtual time, the same way each time."""
+
     async def bounded() -> Any:
         with trio.fail_after(HANGS):
             return await main(*args)

@@ -117,10 +117,11 @@ class Clients:
             self.history.not_done(operation)
             self.counts["not done"] += 1
             raise
-        except (OutcomeUnknown, trio.Cancelled) as error:
+        except OutcomeUnknown:
             self._note_unknown(name, command, data)
-            if isinstance(error, trio.Cancelled):
-                raise
+        except trio.Cancelled:
+            self._note_unknown(name, command, data)
+            raise
         except Exception as error:  # noqa: BLE001  what apply raised is a result
             self.history.failed(operation, error)
             self._note_done(name, command, data, f"raised {error!r}")

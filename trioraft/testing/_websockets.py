@@ -39,7 +39,7 @@ class MemoryWebSocketTransport:
         """See `trioraft.abc.Transport.check_address`."""
         self._packets.check_address(address)
 
-    async def listen(
+    async def listen(  # noqa: ASYNC128  `_packets` calls `started`
         self,
         handler: Callable[[Connection], Awaitable[None]],
         *,
