@@ -6,5 +6,5 @@ import os
 
 
 def pytest_runtest_setup() -> None:
-    """Coverage is measured here; processes that tests start run unmeasured, as fast as elsewhere."""
+    """Coverage is measured here; what tests start runs unmeasured, as fast as elsewhere."""
     os.environ.pop("COVERAGE_PROCESS_START", None)
