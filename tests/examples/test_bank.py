@@ -26,7 +26,7 @@ def test_a_bad_bank_is_found_and_the_report_says_how(
     raft_simulation: RaftSimulation, bank: type[Bank], finding: str
 ) -> None:
     with pytest.raises(SimulationFailed) as raised:
-        raft_simulation(bank, draw, check=no_money_is_made, runs=10)
+        raft_simulation(bank, draw, check=no_money_is_made, runs=10, seconds=2.0)
     report = str(raised.value)
     assert finding in report
     assert "to replay: python -m pytest 'tests/examples/test_bank.py::" in report
