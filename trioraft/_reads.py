@@ -2,11 +2,74 @@
 
 from __future__ import annotations
 
+import math
 from typing import Generic, TypeVar
 
-from attrs import frozen
+from attrs import Attribute, field, frozen
 
 R = TypeVar("R")
+
+
+@frozen
+class Token:
+    """A place in one cluster's history: everything up to an index.
+
+    As text it is `CLUSTER/INDEX`; `Token.parse` reads that.
+    """
+
+    cluster: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.cluster}/{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """Read what `str` has written.
+
+        Raises:
+            ValueError: it is none; the message quotes it.
+        """
+        cluster, slash, index = text.rpartition("/")
+        if not slash or not (index.isascii() and index.isdigit()):
+            raise ValueError(f"bad token {text!r:.100}: expected CLUSTER/INDEX")
+        return cls(cluster, int(index))
+
+
+@frozen
+class Linearizable:
+    """All that was done before the read began, wherever and by whomever: the default.
+
+    The leader confirms by a round of heartbeats that it still leads (ReadIndex, thesis 6.4); many
+    reads share one.  A follower asks the leader how far it must have applied, and answers itself.
+    """
+
+
+@frozen
+class Lease:
+    """As fresh as `Linearizable`, without a round, as long as clocks drift no more than is stated.
+
+    Where no lease is held it comes down to `Linearizable`, and the answer says so.
+    """
+
+
+@frozen
+class AtLeast:
+    """All up to a token: what a client has written or seen before.  Waits if the server lags."""
+
+    token: Token
+
+
+def _not_negative(_: object, attribute: Attribute[float], value: float) -> None:
+    if not 0 <= value <= math.inf:
+        raise ValueError(f"{attribute.name} must be a number of seconds, not {value!r}")
+
+
+@frozen
+class MaxAge:
+    """No older than so many seconds: a local read while this server hears of the leader."""
+
+    seconds: float = field(converter=float, validator=_not_negative)
 
 
 @frozen
@@ -14,13 +77,16 @@ class Anything:
     """Whatever this server's machine holds now, however old: a local read, at no cost."""
 
 
+Consistency = Linearizable | Lease | AtLeast | MaxAge | Anything
+
+
 @frozen
 class Answer(Generic[R]):
     """What a query answered, and how fresh that is."""
 
     value: R
-    consistency: Anything
-    """The level that was asked for, and kept."""
+    consistency: Consistency
+    """The level that the answer has: the one asked for, or a stronger one."""
     index: int
     """The last entry that the answering machine had applied."""
     age: float

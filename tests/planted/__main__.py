@@ -58,7 +58,7 @@ def _verdicts(bugs: Sequence[Bug], seeds: int, jobs: int) -> Iterator[Verdict]:
 
 
 def _line(verdict: Verdict) -> str:
-    said = verdict.killed_by or "NOT KILLED"
+    said = verdict.killed_by or verdict.trouble or "NOT KILLED"
     return f"{verdict.bug.name:<38} {verdict.seconds:6.1f} s  {said:.{WIDTH}}"
 
 

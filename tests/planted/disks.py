@@ -171,7 +171,7 @@ DISKS: Final = (
         "cockroachdb/pebble#453, jepsen.io/analyses/nats-2.12.1",
         directed="tests/storage/test_damage.py"
         "::test_both_marks_gone_and_a_batch_damaged_between_whole_ones",
-        unseen="a rotten disk is lost to the simulation, whatever becomes of it",
+        unseen="it takes damage to a batch and to both marks",
     ),
     Bug(
         name="cut not recorded",

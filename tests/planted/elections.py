@@ -120,7 +120,6 @@ ELECTIONS: Final = (
         story="whoever asks in a higher term deposes a leader that all others hear: "
         "hashicorp/raft#411",
         directed=f"{_TESTS}::test_who_heard_a_leader_lately_refuses_and_keeps_its_term",
-        unseen="it costs an election, and breaks no promise",
     ),
     Bug(
         name="stickiness over with a restart",
@@ -131,7 +130,7 @@ ELECTIONS: Final = (
         "tikv/tikv#15035",
         directed="tests/server/test_elections.py"
         "::test_a_server_that_has_just_started_refuses_votes_for_its_stickiness",
-        unseen="nothing rests on a leader's lease yet",
+        profile="leases",
     ),
     Bug(
         name="stickiness not kept",
@@ -140,7 +139,7 @@ ELECTIONS: Final = (
         new="state = evolve(state, starts=state.starts + 1)",
         story="how long a server stands by a leader is not on its disk: tikv/tikv#15035",
         directed="tests/planted/test_directed.py::test_the_longest_stickiness_is_on_disk",
-        unseen="nothing rests on a leader's lease yet",
+        unseen="all lives of a server have the same times here",
     ),
     Bug(
         name="refusal resets the time-out",
@@ -171,7 +170,6 @@ ELECTIONS: Final = (
         new="    effects: list[Effect] = []\n    if request.term > node.term or",
         story="followers time out under a leader that they hear: redpanda-data/redpanda#31547",
         directed="tests/planted/test_directed.py::test_who_hears_a_leader_never_campaigns",
-        unseen="the others refuse the pre-vote, and the next heartbeat mends it",
     ),
     Bug(
         name="no pre-vote",

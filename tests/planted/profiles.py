@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from attrs import evolve
@@ -64,19 +63,23 @@ RETURNS: Final = Profile(
 """A leader is cut off with what it could not commit; the next one starts again and remembers only
 what its disk holds; they meet."""
 
-_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
-    "crashes": (3, 1, 2),
-    "rivals": (3, 5, 4, 2),
-    "disorder": (3, 5),
-    "returns": (3,),
-}
+LEASES: Final = Profile(
+    "leases",
+    {"cut": 2.0, "crash_after_sync": 3.0},
+    every=(0.05, 0.2),
+    lasts=(0.5, 1.5),
+    aimed=0.0,
+)
+"""A server cannot hear the leader and asks all others, and these start again and again."""
 
 ALL: Final = {
     **{name: library(profile) for name, profile in PROFILES.items()},
-    **{
-        profile.name: evolve(library(profile), servers=_SIZES[profile.name])
-        for profile in (CRASHES, RIVALS, DISORDER, RETURNS)
-    },
+    "crashes": evolve(library(CRASHES), servers=(3, 1, 2)),
+    "rivals": evolve(library(RIVALS), servers=(3, 5, 4, 2)),
+    "disorder": evolve(library(DISORDER), servers=(3, 5)),
+    "returns": evolve(library(RETURNS), servers=(3,)),
+    # With many commands, who cannot hear the leader soon lacks some, and gets no vote anyway.
+    "leases": evolve(library(LEASES), servers=(3,), pause=1.0),
 }
 """What may be tried, by the name of the faults."""
 

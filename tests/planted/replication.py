@@ -60,7 +60,7 @@ REPLICATION: Final = (
         new="committing(node, min(request.leader_commit, node.log.last_index))",
         story="a wrong tail is committed because it is long enough: atomix/copycat#265, "
         "scylladb/scylladb#9965",
-        profile="rivals",
+        profile="returns",
         directed=f"{_TESTS}::test_r17_a_stale_tail_is_not_committed",
     ),
     Bug(
@@ -88,6 +88,8 @@ REPLICATION: Final = (
         old="match_index=min(node.disk.index, role.verified),",
         new="match_index=node.disk.index,",
         story="a follower acknowledges its whole log, a wrong tail included: zhebrak/raftos",
+        profile="returns",
+        directed=f"{_TESTS}::test_an_answer_names_the_newest_request_and_what_is_verified",
     ),
     Bug(
         name="acknowledged before it is durable",
@@ -130,7 +132,7 @@ REPLICATION: Final = (
         story="an entry of an old term is committed by counting (figure 8): bakwc/PySyncObj#169, "
         "canonical/raft#302, nats-io/nats-server#7955",
         directed=f"{_TESTS}::test_replicas_of_old_terms_are_not_counted",
-        profile="rivals",
+        profile="returns",
     ),
     Bug(
         name="leader counts what it has not synced",

@@ -148,7 +148,6 @@ SERVICES: Final = (
         "databendlabs/openraft 43dd8b6f",
         directed="tests/services/test_tickets.py"
         "::test_lost_leadership_answers_all_but_what_is_committed",
-        unseen="callers give up on their own",
     ),
     Bug(
         name="lost leadership told as not done",

@@ -40,21 +40,23 @@ class Verdict:
     seconds: float
     by_chance: bool = False
     """Whether a seed has found it, and no test that was written for it."""
+    trouble: str = ""
+    """Why it could not be tried."""
 
 
 def tried(bug: Bug, seeds: int) -> Verdict:
     """Plant a bug, and let seeds and its directed test have a go at it."""
     began = time.monotonic()
+    killed_by, by_chance, trouble = None, False, ""
     with planted(bug) as place:
-        killed_by = None
-        for profile in dict.fromkeys(("harsh", bug.profile)):
-            killed_by = killed_by or _by_seeds(
-                place, profile, min(seeds, UNSEEN_SEEDS) if bug.unseen else seeds
-            )
-        by_chance = killed_by is not None
-        if killed_by is None and bug.directed is not None:
-            killed_by = _by_test(place, bug.directed)
-    return Verdict(bug, killed_by, time.monotonic() - began, by_chance)
+        try:
+            killed_by = _by_chance(place, bug, seeds)
+            by_chance = killed_by is not None
+            if killed_by is None and bug.directed is not None:
+                killed_by = _by_test(place, bug.directed)
+        except RuntimeError as error:
+            trouble = str(error)
+    return Verdict(bug, killed_by, time.monotonic() - began, by_chance, trouble)
 
 
 @contextmanager
@@ -75,7 +77,11 @@ def planted(*bugs: Bug) -> Iterator[Path]:
 
 
 def hunt(place: Path, profile: str, seeds: int) -> tuple[int | None, str]:
-    """Run seeds against a copy of the package: the first that fails, and what it has broken."""
+    """Run seeds against a copy of the package: the first that fails, and what it has broken.
+
+    Raises:
+        RuntimeError: nothing has come of it, and the bug is not to blame.
+    """
     command = [
         *("-m", "tests.planted.hunt", "--package", str(place / "trioraft")),
         *("--profile", profile, "--seeds", str(seeds)),
@@ -85,16 +91,20 @@ def hunt(place: Path, profile: str, seeds: int) -> tuple[int | None, str]:
         return None, ""
     lines = done.stdout.splitlines()
     if done.returncode < 0:
-        return 0, f"the process ends by signal {-done.returncode}"
+        raise RuntimeError(f"somebody has ended it by signal {-done.returncode}")
     if done.returncode:
         raise RuntimeError(f"the simulation can't be run:\n{done.stderr}")
     said = json.loads(lines[-1])
     return said["seed"], said["broken"]
 
 
-def _by_seeds(place: Path, profile: str, seeds: int) -> str | None:
-    seed, broken = hunt(place, profile, seeds)
-    return None if seed is None else f"{profile} {seed} -> {broken}"
+def _by_chance(place: Path, bug: Bug, seeds: int) -> str | None:
+    most = min(seeds, UNSEEN_SEEDS) if bug.unseen else seeds
+    for profile in dict.fromkeys(("harsh", bug.profile)):
+        seed, broken = hunt(place, profile, most)
+        if seed is not None:
+            return f"{profile} {seed} -> {broken}"
+    return None
 
 
 def _by_test(place: Path, test: str) -> str | None:
