@@ -7,7 +7,11 @@ import os
 
 from attrs import Attribute, field, frozen
 
-from trioraft._limits import DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL
+from trioraft._limits import (
+    DEFAULT_ELECTION_TIMEOUT,
+    DEFAULT_HEARTBEAT_INTERVAL,
+    DEFAULT_MAX_CLOCK_DRIFT,
+)
 
 _HEARTBEATS_PER_TIMEOUT = 3
 _SLACK = 1e-9
@@ -46,8 +50,17 @@ class Config:
     """Seconds: a follower without a leader campaigns after one to two of these, drawn anew each
     time.  At least three heartbeat intervals, so that one lost heartbeat deposes nobody."""
 
+    max_clock_drift: float = field(default=DEFAULT_MAX_CLOCK_DRIFT, converter=_as_float)
+    """How much faster than this server's clock another one may run, as a fraction: 0.05 is three
+    seconds a minute.  Leases rest on it, and nothing else does."""
+
     trace: str | os.PathLike[str] | None = None
     """A file to which one JSON line per protocol event is appended (docs/trace.md); None: none."""
+
+    @max_clock_drift.validator
+    def _check_drift(self, _: Attribute[float], value: float) -> None:
+        if not isinstance(value, float) or not 0 <= value < 1:
+            raise ValueError(f"max_clock_drift must be a fraction from 0 to 1, not {value!r}")
 
     def __attrs_post_init__(self) -> None:
         least = _HEARTBEATS_PER_TIMEOUT * self.heartbeat_interval

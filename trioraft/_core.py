@@ -369,7 +369,12 @@ def _node_of(state: HardState, recovered: Recovered, config: Config) -> Node:
     """The protocol state with which a server starts: what its disk held, and nothing else."""
     return Node(
         state.id,
-        Settings(config.heartbeat_interval, config.election_timeout, APPEND_WINDOW),
+        Settings(
+            config.heartbeat_interval,
+            config.election_timeout,
+            APPEND_WINDOW,
+            config.max_clock_drift,
+        ),
         Configuration("", ()),
         term=state.term,
         voted_for=state.voted_for,

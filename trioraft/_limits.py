@@ -10,6 +10,9 @@ DEFAULT_HEARTBEAT_INTERVAL: Final = 0.05
 DEFAULT_ELECTION_TIMEOUT: Final = 0.15
 """Seconds: a follower that hears no leader campaigns after one to two of these, drawn anew."""
 
+DEFAULT_MAX_CLOCK_DRIFT: Final = 0.05
+"""A fraction: how much faster another server's clock may run.  Real ones differ by 0.0002."""
+
 MAX_LOG_ENTRIES_PER_REQUEST: Final = 2000
 """The most entries in one AppendEntries."""
 

@@ -246,5 +246,7 @@ SERVICES: Final = (
         old="        if not self._joined:\n            return\n        now = self.clock.now()",
         new="        now = self.clock.now()",
         story="requests are answered before the server knows its cluster: ktoso/akka-raft#58",
+        directed="tests/planted/test_directed.py::test_a_message_before_taking_part_is_lost",
+        unseen="the moment is too short for a message",
     ),
 )

@@ -9,10 +9,12 @@ from tests.rules.worlds import B, fed, hear, leader, progress_of, refusal
 from tests.server.puppets import state_on
 from tests.server.worlds import TIMEOUT, a_running_cluster, in_virtual_time
 from tests.storage.course import DIRECTORY, Course
-from trioraft import Config, StateChange
+from trioraft import Config, Server, StateChange, WebSocketTransport
 from trioraft._errors import StorageCorrupt
+from trioraft._rules.messages import RequestVote
 from trioraft._storage import layout
 from trioraft.abc import Batch
+from trioraft.testing._workload import Registers
 
 SEGMENT = f"{DIRECTORY}/0000000000000001.log"
 
@@ -80,3 +82,11 @@ def test_a_batch_out_of_turn_is_damage(known: str) -> None:
 
 def _salt(segment: bytearray) -> bytes:
     return layout.parse_header(SEGMENT, 1, bytes(segment)).salt
+
+
+def test_a_message_before_taking_part_is_lost() -> None:
+    """Until a server knows its cluster it has no vote to give, and no log to answer for."""
+    server = Server("n1", None, WebSocketTransport("ws://127.0.0.1:7001"), Registers())
+    server._core.receive(B, RequestVote(5, 0, 0))
+    assert server.term == 0
+    assert server.voted_for is None

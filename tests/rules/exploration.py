@@ -176,6 +176,7 @@ class Exploration:
             heartbeat_interval=0.0,
             election_timeout=bounds.election_timeout,
             append_window=2,
+            max_clock_drift=0.0,
         )
         self.servers = EVERYBODY[: bounds.servers]
         self.hosts: list[Host] = []

@@ -522,13 +522,13 @@ def test_an_answer_to_a_later_request_answers_those_before_it() -> None:
     node, _ = fed(node, B, now=1.0)
     for now in (2.5, 4.0):
         node, _ = feed(node, B, now=now)
-    assert [number for number, _ in progress_of(node, B).unanswered] == [1, 2, 3]
+    assert [number for number, *_ in progress_of(node, B).unanswered] == [1, 2, 3]
     node, effects = hear(node, B, success(2, 2, 1), now=5.0)
     assert these(effects, do.Answered) == [do.Answered(B, 2, 2.5)]
     assert progress_of(node, B).answered_at == 2.5
     node, effects = hear(node, B, success(2, 1, 1), now=5.0)
     assert progress_of(node, B).answered_at == 2.5
-    assert [number for number, _ in progress_of(node, B).unanswered] == [3]
+    assert [number for number, *_ in progress_of(node, B).unanswered] == [3]
 
 
 def test_answers_that_take_many_heartbeats_keep_a_leader() -> None:

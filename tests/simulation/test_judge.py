@@ -39,7 +39,7 @@ LOG = Log(((1, 1),), 5)
 
 
 def node(me: ServerId = A, **changes: Any) -> Node:
-    before = Node(me, Settings(0.05, 0.15, 4), MEMBERS, term=2, voted_for=me, log=LOG)
+    before = Node(me, Settings(0.05, 0.15, 4, 0.1), MEMBERS, term=2, voted_for=me, log=LOG)
     return evolve(before, **changes)
 
 

@@ -49,6 +49,22 @@ class Refuse:
 
 
 @frozen
+class ReadAt:
+    """The readers of `batch` may be answered once `round` is confirmed and `index` is applied."""
+
+    round: int
+    index: int
+    batch: object = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class RoundConfirmed:
+    """This server led when `round` began: a majority has answered what was sent since."""
+
+    round: int
+
+
+@frozen
 class Send:
     """Send a message, but not before write number `after` is durable; 0: at once."""
 
@@ -131,6 +147,8 @@ Effect = (
     | WriteEntries
     | AppendOwn
     | Refuse
+    | ReadAt
+    | RoundConfirmed
     | Send
     | Fetch
     | Commit

@@ -100,6 +100,17 @@ class Proposed:
     batch: object = field(default=None, eq=False, repr=False)
 
 
+@frozen
+class ReadIndexDue:
+    """Readers at a leader wait for the index from which on answers are not old (thesis 6.4).
+
+    `batch` is theirs, and no rule looks at it.
+    """
+
+    now: float
+    batch: object = field(default=None, eq=False, repr=False)
+
+
 Event = (
     Received
     | Persisted
@@ -111,4 +122,5 @@ Event = (
     | Fetched
     | LinkUp
     | Proposed
+    | ReadIndexDue
 )

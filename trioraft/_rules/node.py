@@ -28,6 +28,8 @@ class Settings:
     """The least time without a leader after which a follower campaigns, and the stickiness."""
     append_window: int
     """The most AppendEntries with entries that are unanswered at one follower."""
+    max_clock_drift: float
+    """How much faster another server's clock may run than this one's: a fraction, no time."""
 
 
 @frozen
@@ -113,8 +115,14 @@ class Progress:
     sent_at: float = -math.inf
     in_flight: tuple[tuple[int, int, int], ...] = ()
     """Requests with entries that are unanswered: number, first and last index."""
-    unanswered: tuple[tuple[int, float], ...] = ()
-    """Unanswered requests of the last election time-out: number and instant of sending."""
+    unanswered: tuple[tuple[int, float, int], ...] = ()
+    """Unanswered requests of the last election time-out: number, instant of sending, round."""
+    sent_round: int = 0
+    """The newest round of reads that a request to it belongs to."""
+    answered_round: int = 0
+    """The newest round of reads of which it has answered a request."""
+    stands_until: float = -math.inf
+    """It votes for nobody else before: when what it answered was sent, and its stickiness."""
     fetching: bool = False
     """Its next entries are being read from the disk."""
 
@@ -129,6 +137,12 @@ class Leading:
     """One for each other member, in the configuration's order."""
     lagging: tuple[int, float] | None = None
     """An entry that a majority has without this server's own disk, and since when."""
+    round: int = 0
+    """The newest round of reads of which something has been sent."""
+    wanted: int = 0
+    """The newest round that readers have joined: at most one behind `round`."""
+    confirmed: int = 0
+    """The newest round of which a majority has answered something."""
 
     def of(self, peer: ServerId) -> Progress | None:
         """What is known of that follower; None if it is no member."""

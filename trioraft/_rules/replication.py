@@ -29,6 +29,7 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, AppendEntriesReply
 from trioraft._rules.node import Following, Leading, Node, Progress
+from trioraft._rules.reads import began_round, confirming, owes_round
 
 Outcome = tuple[Node, list[Effect]]
 
@@ -217,13 +218,17 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
 
 
 def _heartbeat(node: Node, role: Leading, event: AppendDue) -> Outcome:
-    """An AppendEntries without entries, once nothing was sent for a heartbeat interval (5.2)."""
+    """An AppendEntries without entries, once nothing was sent for a heartbeat interval (5.2).
+
+    Readers that wait for an answer are a reason, too (thesis 6.4).
+    """
     progress = role.of(event.peer)
     assert progress is not None
-    if event.now < progress.sent_at + node.settings.heartbeat_interval:
+    is_due = event.now >= progress.sent_at + node.settings.heartbeat_interval
+    if not is_due and not owes_round(role, progress):
         return node, []
     nothing = Entries(progress.next_index, progress.next_index - 1)
-    missed = [do.Missed(progress.peer)] if progress.unanswered else []
+    missed = [do.Missed(progress.peer)] if is_due and progress.unanswered else []
     node, effects = _send(node, role, progress, event.now, nothing)
     return node, [*missed, *effects]
 
@@ -245,6 +250,7 @@ def on_fetched(node: Node, event: Fetched) -> Outcome:
 
 def _send(node: Node, role: Leading, progress: Progress, now: float, entries: Entries) -> Outcome:
     """One AppendEntries; more may follow before it is answered, up to the window."""
+    role = began_round(role)
     number = progress.number + 1
     prev = entries.first - 1
     prev_term = node.log.term_at(prev)
@@ -263,7 +269,8 @@ def _send(node: Node, role: Leading, progress: Progress, now: float, entries: En
         sent_at=now,
         next_index=entries.last + 1,
         in_flight=in_flight,
-        unanswered=(*recent, (number, now)),
+        unanswered=(*recent, (number, now, role.round)),
+        sent_round=role.round,
     )
     effects: list[Effect] = [do.Send(progress.peer, request)]
     if len(entries) and entries.last < node.log.last_index:
@@ -284,10 +291,12 @@ def on_append_entries_reply(
     if reply.number > progress.number or reply.match_index > node.log.last_index:
         # Seed G-47: a follower that claims more than there is must not bring the leader down.
         return node, [do.Complain(sender, f"answered what was never sent: {reply}")]
-    progress, effects = _note_answer(progress, now, reply.number)
+    progress, effects = _note_answer(node, progress, now, reply)
     role = role.with_progress(progress)
-    node = evolve(node, role=role)
-    effects.append(do.QuorumBy(wake_up_at(node, role)))
+    node, confirmed = confirming(evolve(node, role=role), role)
+    role = node.role
+    assert isinstance(role, Leading)
+    effects += [*confirmed, do.QuorumBy(wake_up_at(node, role))]
     if reply.success:
         node, more = _on_success(node, role, progress, now, reply)
     else:
@@ -295,16 +304,23 @@ def on_append_entries_reply(
     return node, [*effects, *more]
 
 
-def _note_answer(progress: Progress, now: float, number: int) -> tuple[Progress, list[Effect]]:
+def _note_answer(
+    node: Node, progress: Progress, now: float, reply: AppendEntriesReply
+) -> tuple[Progress, list[Effect]]:
     """Remember when what was answered had been sent; answers may overtake each other."""
-    sent = [at for known, at in progress.unanswered if known <= number]
-    if not sent:
+    answered = [request for request in progress.unanswered if request[0] <= reply.number]
+    if not answered:
         return progress, []
-    remaining = tuple(pair for pair in progress.unanswered if pair[0] > number)
+    _, sent_at, round_ = answered[-1]
+    stands = sent_at + reply.stickiness * (1 - node.settings.max_clock_drift)
     progress = evolve(
-        progress, answered_at=max(progress.answered_at, sent[-1]), unanswered=remaining
+        progress,
+        answered_at=max(progress.answered_at, sent_at),
+        answered_round=max(progress.answered_round, round_),
+        stands_until=max(progress.stands_until, stands),
+        unanswered=progress.unanswered[len(answered) :],
     )
-    return progress, [do.Answered(progress.peer, number, now - sent[-1])]
+    return progress, [do.Answered(progress.peer, reply.number, now - sent_at)]
 
 
 def _on_success(

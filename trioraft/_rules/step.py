@@ -34,6 +34,7 @@ from trioraft._rules.events import (
     Persisted,
     Proposed,
     QuorumTimeout,
+    ReadIndexDue,
     Received,
     SolicitDue,
 )
@@ -47,6 +48,7 @@ from trioraft._rules.messages import (
     RequestVoteReply,
 )
 from trioraft._rules.node import Campaigning, Following, Leading, Node
+from trioraft._rules.reads import on_read_index_due
 from trioraft._rules.replication import (
     on_answer_due,
     on_append_due,
@@ -122,6 +124,7 @@ _RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
     Fetched: on_fetched,
     LinkUp: on_link_up,
     Proposed: on_proposed,
+    ReadIndexDue: on_read_index_due,
 }
 
 _MESSAGE_RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
