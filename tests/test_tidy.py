@@ -22,7 +22,7 @@ NEVER = {
     r"timeout\s*:\s*float\b.*=": "no timeout= parameters: callers use cancel scopes",
 }
 MAY = {"_config.py": r"timeout\s*:\s*float\b.*="}
-SHIELDS = {"websocket.py", "_transport_suite.py", "_hop.py"}
+SHIELDS = {"websocket.py", "guard.py", "_transport_suite.py", "_hop.py"}
 THREADS = {"worker.py", "extents.py"}
 
 

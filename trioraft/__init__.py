@@ -2,6 +2,11 @@
 
 import logging as _logging
 
+from trioraft._client.client import Client as Client
+from trioraft._client.client import Pending as Pending
+from trioraft._client.client import open_client as open_client
+from trioraft._client.watching import Change as Change
+from trioraft._client.watching import Watch as Watch
 from trioraft._commands import Applied as Applied
 from trioraft._commands import Command as Command
 from trioraft._commands import Query as Query
@@ -21,6 +26,7 @@ from trioraft._errors import Outcome as Outcome
 from trioraft._errors import OutcomeUnknown as OutcomeUnknown
 from trioraft._errors import ProtocolError as ProtocolError
 from trioraft._errors import ServerStopped as ServerStopped
+from trioraft._errors import SessionExpired as SessionExpired
 from trioraft._errors import StorageCorrupt as StorageCorrupt
 from trioraft._errors import StorageError as StorageError
 from trioraft._errors import StorageLocked as StorageLocked
@@ -36,6 +42,7 @@ from trioraft._events import PeerRemoved as PeerRemoved
 from trioraft._events import ServerEvent as ServerEvent
 from trioraft._events import StateChange as StateChange
 from trioraft._events import TermChange as TermChange
+from trioraft._leadership import Leadership as Leadership
 from trioraft._limits import DEFAULT_ELECTION_TIMEOUT as DEFAULT_ELECTION_TIMEOUT
 from trioraft._limits import DEFAULT_HEARTBEAT_INTERVAL as DEFAULT_HEARTBEAT_INTERVAL
 from trioraft._limits import MAX_LOG_ENTRIES_PER_REQUEST as MAX_LOG_ENTRIES_PER_REQUEST
@@ -44,6 +51,12 @@ from trioraft._limits import (
 )
 from trioraft._reads import Answer as Answer
 from trioraft._reads import Anything as Anything
+from trioraft._reads import AtLeast as AtLeast
+from trioraft._reads import Consistency as Consistency
+from trioraft._reads import Lease as Lease
+from trioraft._reads import Linearizable as Linearizable
+from trioraft._reads import MaxAge as MaxAge
+from trioraft._reads import Token as Token
 from trioraft._server import Server as Server
 from trioraft._status import PeerStatus as PeerStatus
 from trioraft._status import Status as Status

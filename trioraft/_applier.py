@@ -8,12 +8,16 @@ from typing import Any, Final
 import outcome
 import trio
 
+from trioraft._changes import ChangeLog
 from trioraft._clock import Bell
-from trioraft._commands import Applied, Vocabulary, stamped_data, stamped_time
-from trioraft._errors import ProtocolError, StorageError
+from trioraft._commands import Applied, Vocabulary
+from trioraft._errors import CommandFailed, ProtocolError, ServerStopped, StorageError
+from trioraft._payloads import stamped_data, stamped_time
 from trioraft._recent import Recent
-from trioraft._tickets import Tickets
+from trioraft._sessions import Code, Reply, Sessions, unpack_call
+from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft._wire.strict import pack
 from trioraft.abc import Storage
 
 _PER_TURN: Final = 128
@@ -41,6 +45,7 @@ class Applier:
     ) -> None:
         self._machine = machine
         self._vocabulary = vocabulary
+        self._announces = tuple(getattr(machine, "changes", ()))
         self._context = context
         self._tickets = tickets
         self._recent = recent
@@ -48,6 +53,10 @@ class Applier:
         self._on_applied = on_applied
         self._target = 0
         self._bell = Bell()
+        self._moved = trio.lowlevel.ParkingLot()
+        self._ended = False
+        self.sessions = Sessions()
+        self.changes = ChangeLog()
         self.applied = 0
         """The last index that the machine has seen."""
 
@@ -56,6 +65,22 @@ class Applier:
         self._target = index
         self._bell.ring()
 
+    async def reached(self, index: int) -> None:
+        """Return once everything up to `index` has been applied.
+
+        Raises:
+            ServerStopped: the server has ended before.
+        """
+        while self.applied < index:
+            if self._ended:
+                raise ServerStopped("the server stopped")
+            await self._moved.park()
+
+    def end(self) -> None:
+        """Nothing more will be applied."""
+        self._ended = True
+        self._moved.unpark_all()
+
     async def run(self) -> None:
         """Apply, for ever."""
         while True:
@@ -63,6 +88,7 @@ class Applier:
             while self.applied < self._target:
                 for frame in await self._next_frames():
                     self._apply(parse_entry(frame))
+                self._moved.unpark_all()
                 await trio.lowlevel.checkpoint()
 
     async def _next_frames(self) -> Sequence[bytes]:
@@ -89,14 +115,43 @@ class Applier:
         """
         if entry.index != self.applied + 1:
             raise ProtocolError(f"entry {entry.index} came where {self.applied + 1} was due")
-        result = self._apply_command(entry) if entry.kind is Kind.COMMAND else None
+        ticket = self._tickets.at(entry.index, entry.term)
+        time = stamped_time(entry.payload)
+        self.sessions.expire(time)
+        result = self._result(entry, time, ticket)
         self.applied = entry.index
         self._on_applied(entry, result)
+        if ticket is not None:
+            self._tickets.applied(ticket, outcome.Value(None) if result is None else result)
 
-    def _apply_command(self, entry: Entry) -> outcome.Outcome[Any]:
-        ticket = self._tickets.at(entry.index, entry.term)
-        command = self._read(entry) if ticket is None else ticket.command
-        time = stamped_time(entry.payload)
+    def _result(
+        self, entry: Entry, time: float, ticket: Ticket | None
+    ) -> outcome.Outcome[Any] | None:
+        match entry.kind:
+            case Kind.COMMAND:
+                data = stamped_data(entry.payload)
+                return self._run(entry, time, self._command(entry, data, ticket), data)
+            case Kind.CALL:
+                return outcome.Value(self._call(entry, time, ticket))
+            case Kind.SESSION:
+                data = stamped_data(entry.payload)
+                return outcome.Value(self.sessions.manage(entry.index, time, data))
+            case _:
+                return None
+
+    def _call(self, entry: Entry, time: float, ticket: Ticket | None) -> Reply:
+        """A command of a session: applied once, however often it stands in the log."""
+        call, data = unpack_call(stamped_data(entry.payload))
+        found = self.sessions.find(call, entry.index, entry.term, time)
+        if found is not None:
+            return found
+        command = self._command(entry, data, ticket)
+        result = self._run(entry, time, command, data)
+        reply = reply_of(self._vocabulary, entry.index, entry.term, command, result)
+        self.sessions.keep(call, reply)
+        return reply
+
+    def _run(self, entry: Entry, time: float, command: Any, data: bytes) -> outcome.Outcome[Any]:
         applied = Applied(entry.index, entry.term, time, self._context)
         try:
             result: outcome.Outcome[Any] = outcome.Value(command.apply(self._machine, applied))
@@ -104,16 +159,46 @@ class Applier:
             error.add_note(f"raised by the apply of entry {entry.index}; the server stops")
             raise
         except Exception as error:  # noqa: BLE001  a result like any other, on every server
-            result = outcome.Error(error)
-        if ticket is not None:
-            self._tickets.applied(ticket, result)
+            return outcome.Error(error)
+        self.changes.append(entry.index, self._changed(applied, data))
         return result
 
-    def _read(self, entry: Entry) -> Any:
+    def _changed(self, applied: Applied, data: bytes) -> Sequence[bytes]:
+        """What watchers are told of an entry: what was announced, or the command itself.
+
+        Raises:
+            TypeError: the machine announced what it does not declare; the server stops.
+        """
+        for change in applied.announced:
+            if type(change) not in self._announces:
+                raise TypeError(
+                    f"entry {applied.index} announced {change!r:.100}: the machine's `changes` "
+                    f"does not name {type(change).__name__}"
+                )
+        if not self._announces:
+            return (data,)
+        return [self._vocabulary.change_data(change) for change in applied.announced]
+
+    def _command(self, entry: Entry, data: bytes, ticket: Ticket | None) -> Any:
+        if ticket is not None:
+            return ticket.command
         try:
-            return self._vocabulary.decode(stamped_data(entry.payload))
+            return self._vocabulary.decode(data)
         except ProtocolError as error:
             raise ProtocolError(
                 f"entry {entry.index} of term {entry.term} can't be applied, and is not skipped: "
                 f"{error}.  Does this server run an older program than its cluster?"
             ) from error
+
+
+def reply_of(
+    vocabulary: Vocabulary, index: int, term: int, command: Any, result: outcome.Outcome[Any]
+) -> Reply:
+    """A command's result in the form in which it is kept and sent."""
+    try:
+        data = vocabulary.result_data(type(command), result.unwrap())
+    except CommandFailed as error:
+        return Reply(Code.RAISED, index, term, pack([error.error, error.message]))
+    except Exception as error:  # noqa: BLE001  what apply raised
+        return Reply(Code.RAISED, index, term, pack([type(error).__name__, str(error)]))
+    return Reply(Code.VALUE, index, term, data)

@@ -37,6 +37,10 @@ class Clock:
         with self.until(instant):
             await trio.sleep_forever()
 
+    def slept(self) -> float:
+        """Seconds that this machine has been suspended, in which `now` stood still."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
     def utc(self) -> float:
         """Seconds since 1970; read once in a cluster's life, to give its own time a start."""
         return time.time()

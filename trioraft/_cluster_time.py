@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, NoReturn
+
 from trioraft._clock import Clock
+
+_LOOK: Final = 60.0
+"""Seconds between two looks at what is due, at most."""
 
 
 class ClusterTime:
@@ -30,3 +36,18 @@ class ClusterTime:
         """The time for the leader's next entry."""
         self.saw(self._led_from + self._clock.now() - self._led_since)
         return self._newest
+
+    async def tick(self, due: Callable[[], float | None], append: Callable[[], None]) -> NoReturn:
+        """Let an idle log tell the time when something is due by it.
+
+        Args:
+            due: the time after which something happens; None: nothing does, or others lead.
+            append: appends an entry without a command.
+        """
+        while True:
+            pause, instant = _LOOK, due()
+            if instant is not None:
+                pause = min(max(instant - self.stamp(), 1.0), _LOOK)
+                if self._newest > instant:
+                    append()
+            await self._clock.sleep_until(self._clock.now() + pause)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 
-from trioraft._errors import CommandRejected, ProtocolError
-from trioraft._limits import MAX_COMMAND_BYTES
+from trioraft._errors import CommandFailed, CommandRejected, ProtocolError
+from trioraft._limits import MAX_COMMAND_BYTES, MAX_RESULT_BYTES
 from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
 
 C = TypeVar("C")
@@ -19,10 +18,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 _NAME: Final = "__trioraft_name__"
 _VERB: Final = "__trioraft_verb__"
-_TIME: Final = struct.Struct("<Q")
-_MICROSECONDS: Final = 1_000_000
-_LATEST: Final = 1 << 62
-"""Some 146,000 years; a later time could not be counted on from."""
 
 
 @frozen
@@ -35,6 +30,16 @@ class Applied:
     """Cluster time in UTC seconds: it never falls, and follows no wall clock's jumps."""
     context: Any = None
     """What this server was given as `context`; the one thing here that is not replicated."""
+    announced: list[Any] = field(init=False, factory=list, eq=False, repr=False)
+    """What `announce` was given, in order."""
+
+    def announce(self, change: Any) -> None:
+        """Tell those who watch the machine what this entry changes.
+
+        Nobody hears of it if `apply` raises.  A machine whose `changes` names no types can't: its
+        watchers are told its commands.
+        """
+        self.announced.append(change)
 
 
 class Command(Protocol[R_co]):
@@ -101,6 +106,15 @@ def name_of(given: Any) -> str | None:
     return name
 
 
+def result_type(given: type[Any]) -> Any:
+    """What a command's `apply` or a query's `answer` says it returns; Any if it says nothing."""
+    method = getattr(given, getattr(given, _VERB))
+    try:
+        return get_type_hints(method).get("return", Any)
+    except (NameError, TypeError):  # what it names is imported for type checkers only
+        return Any
+
+
 class Vocabulary:
     """The commands and queries of one machine.  No table is global (seed G-75)."""
 
@@ -120,6 +134,7 @@ class Vocabulary:
                 raise ValueError(f"two commands have the name {name!r}")
             self._named[name] = cls
         self._converter = strict_converter(forbid_extra_keys=True)
+        self._results: dict[type[Any], Any] = {}
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -156,18 +171,26 @@ class Vocabulary:
         Raises:
             ProtocolError: they hold none that the machine knows.
         """
+        return self._decode(data, "apply", "command")
+
+    def _decode(self, data: bytes, verb: str, noun: str) -> Any:
         match unpack(data):
             case [str(name), dict(fields)]:
                 pass
             case _:
-                raise ProtocolError("no command: expected a name and its fields")
-        cls = self._named.get(name)
-        if cls is None or getattr(cls, _VERB) != "apply":
-            raise ProtocolError(f"the command {name!r} is unknown here")
+                raise ProtocolError(f"no {noun}: expected a name and its fields")
+        cls = self.named(name, verb)
+        if cls is None:
+            raise ProtocolError(f"the {noun} {name!r} is unknown here")
         try:
             return self._converter.structure(fields, cls)
         except MALFORMED as error:
-            raise ProtocolError(f"the command {name!r} can't be read: {error}") from error
+            raise ProtocolError(f"the {noun} {name!r} can't be read: {error}") from error
+
+    def named(self, name: str, verb: str) -> type[Any] | None:
+        """The command ("apply") or query ("answer") of that name, if the machine has one."""
+        cls = self._named.get(name)
+        return cls if cls is not None and getattr(cls, _VERB) == verb else None
 
     def check_query(self, given: Any) -> None:
         """See that the machine answers this query.
@@ -179,32 +202,40 @@ class Vocabulary:
         if name is None or self._named.get(name) is not cls or getattr(cls, _VERB) != "answer":
             raise CommandRejected(f"the machine has no query {name or cls.__name__!r}")
 
+    def decode_query(self, data: bytes) -> Any:
+        """The query that the bytes hold.
 
-def stamp(time: float, data: bytes = b"") -> bytes:
-    """An entry's payload: the cluster time, then the command."""
-    return _TIME.pack(round(time * _MICROSECONDS)) + data
+        Raises:
+            ProtocolError: they hold none that the machine knows.
+        """
+        return self._decode(data, "answer", "query")
 
+    def result_data(self, given: type[Any], value: Any) -> bytes:
+        """What a command or query came to, as bytes.
 
-def stamped_time(payload: bytes) -> float:
-    """The cluster time of an entry's payload.
+        Raises:
+            CommandFailed: it has no form as bytes, or too many of them; the same everywhere.
+        """
+        try:
+            data = pack(self._converter.unstructure(value, self._result_type(given)))
+        except MALFORMED as error:
+            name = given.__name__
+            raise CommandFailed("ResultUnreadable", f"what {name} returned: {error}") from error
+        if len(data) > MAX_RESULT_BYTES:
+            raise CommandFailed(
+                "ResultTooLarge", f"{len(data)} bytes; the most is {MAX_RESULT_BYTES}"
+            )
+        return data
 
-    Raises:
-        ProtocolError: it carries none.
-    """
-    if len(payload) < _TIME.size:
-        raise ProtocolError("an entry without a time")
-    microseconds: int = _TIME.unpack_from(payload)[0]
-    if microseconds >= _LATEST:
-        raise ProtocolError("an entry from beyond the end of time")
-    return microseconds / _MICROSECONDS
+    def change_data(self, change: Any) -> bytes:
+        """What an entry has changed, as bytes.
 
+        Raises:
+            TypeError, ValueError, OverflowError: it has no form as bytes.
+        """
+        return pack(self._converter.unstructure(change))
 
-def stamped_data(payload: bytes) -> bytes:
-    """The command behind the time."""
-    return payload[_TIME.size :]
-
-
-def command_name(payload: bytes) -> str:
-    """The name of the command in an entry's payload."""
-    name: str = unpack(stamped_data(payload))[0]
-    return name
+    def _result_type(self, given: type[Any]) -> Any:
+        if given not in self._results:
+            self._results[given] = result_type(given)
+        return self._results[given]

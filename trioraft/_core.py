@@ -14,10 +14,11 @@ import trio
 from attrs import evolve
 
 from trioraft import _events as say
+from trioraft._announcing import announce
 from trioraft._applier import Applier
 from trioraft._clock import Bell, Clock, Deadline
 from trioraft._cluster_time import ClusterTime
-from trioraft._commands import Vocabulary, stamp, stamped_time
+from trioraft._commands import Vocabulary
 from trioraft._config import Config
 from trioraft._diskwriter import DiskWriter
 from trioraft._errors import InternalError, NotLeaderError
@@ -25,6 +26,8 @@ from trioraft._limits import APPEND_WINDOW, MAX_LOG_ENTRIES_PER_REQUEST
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
 from trioraft._pace import Pace
+from trioraft._payloads import stamp, stamped_time
+from trioraft._reading import Reading
 from trioraft._recent import Recent
 from trioraft._roles import Candidate, Follower, Leader
 from trioraft._rules import effects as fx
@@ -41,14 +44,17 @@ from trioraft._rules.events import (
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries, Log
 from trioraft._rules.membership import Configuration
-from trioraft._rules.messages import AppendEntries, Message
+from trioraft._rules.messages import AppendEntries
 from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Role, Settings
 from trioraft._rules.step import step
+from trioraft._sessions import Code, Reply
 from trioraft._state import HardState
 from trioraft._tickets import Ticket, Tickets
-from trioraft._trace import Trace, state_name
-from trioraft._wire.codec import entries_of
+from trioraft._trace import Trace
+from trioraft._wire.asking import ReadIndex, ReadIndexReply
+from trioraft._wire.codec import PeerMessage, entries_of
 from trioraft._wire.frames import Entry, Kind, frame, parse_entry, payload_of
+from trioraft._wire.strict import pack
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -79,7 +85,7 @@ class Core:
         clock: Clock,
         random: Random,
         hub: say.Hub,
-        post: Callable[[ServerId, Message], None],
+        post: Callable[[ServerId, PeerMessage], None],
         address_of: Callable[[str], str | None],
         observers: Sequence[Observer],
     ) -> None:
@@ -119,6 +125,9 @@ class Core:
         self._observers = list(observers)
         self._outbox = Outbox(self._let_go)
         self._writer = DiskWriter(storage, self._persisted)
+        self.reading = Reading(self, post)
+        self.leader_changed = trio.Event()
+        """Set when another server leads, and then replaced."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -134,9 +143,13 @@ class Core:
                 services.start_soon(self._writer.run)
                 services.start_soon(self.applier.run)
                 services.start_soon(self._fetch)
+                services.start_soon(self.reading.run)
+                services.start_soon(self._time.tick, self._due, self._submit_tick)
                 await self._govern()
         finally:
             self._joined = False
+            self.reading.ended()
+            self.applier.end()
             for observer in self._observers:
                 observer.close()
 
@@ -176,6 +189,12 @@ class Core:
                 frames = list(frames[:MAX_LOG_ENTRIES_PER_REQUEST])
                 entries = entries_of(frames) if frames else Entries(wanted.first, wanted.first - 1)
                 self.step(Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
+
+    def _due(self) -> float | None:
+        return self.applier.sessions.due if isinstance(self._node.role, Leading) else None
+
+    def _submit_tick(self) -> None:
+        self.tickets.submit(Ticket(b"", kind=Kind.NOOP))
 
     # -- what roles ask ------------------------------------------------------------------------
 
@@ -231,11 +250,16 @@ class Core:
             self.recent.trim(after.disk.index)
         for effect in effects:
             self._perform(effect)
-        self._announce(before, after)
+        announce(self.hub, before, after)
+        if before.leader != after.leader:
+            self.reading.renewed()
+            self.leader_changed.set()
+            self.leader_changed = trio.Event()
         if after.tenure != before.tenure:
             if isinstance(before.role, Leading):
                 cluster = after.configuration.cluster
                 self.tickets.leadership_lost(after.commit, cluster, self.not_leader())
+                self.reading.leadership_lost()
             self._tenure.cancel()
 
     # -- effects -------------------------------------------------------------------------------
@@ -268,10 +292,15 @@ class Core:
             case fx.Fetch():
                 self._fetches.append(effect)
                 self._fetch_bell.ring()
+            case fx.ReadAt(number, index, batch):
+                self.reading.joined(number, index, batch)
+            case fx.RoundConfirmed(number):
+                self.reading.confirmed(number)
             case fx.Refuse(batch):
                 self.tickets.refuse(_tickets_of(batch), self.not_leader())
             case fx.Answered(peer, number, seconds):
                 self._pace(peer).answered(number, seconds)
+                self.reading.renewed()
                 if self.hub.watched:
                     self.hub.emit(say.Heartbeat(seconds, peer=peer.name))
             case fx.Missed(peer):
@@ -301,7 +330,7 @@ class Core:
         else:
             time = self._time.stamp()
             frames = [
-                frame(index, effect.term, Kind.COMMAND, stamp(time, ticket.data))
+                frame(index, effect.term, ticket.kind, stamp(time, ticket.data))
                 for index, ticket in enumerate(tickets, effect.first)
             ]
             self.tickets.appended(tickets, effect.first, effect.term)
@@ -313,24 +342,19 @@ class Core:
             observer.sent(self._node, effect.to, effect.message, self.applier.applied)
         self._post(effect.to, effect.message)
 
-    def _announce(self, before: Node, after: Node) -> None:
-        """Tell what has changed: one place, so that no way of learning it is forgotten."""
-        if before.term != after.term:
-            self.hub.emit(say.TermChange(after.term, before.term))
-        if type(before.role) is not type(after.role):
-            self.hub.emit(say.StateChange(state_name(after), state_name(before)))
-            _LOG.info("%s: %s in term %d", self._node.me.name, state_name(after), after.term)
-        if before.leader != after.leader:
-            old = None if before.leader is None else before.leader.name
-            new = None if after.leader is None else after.leader.name
-            self.hub.emit(say.LeaderChange(new, old))
-
     # -- what services bring -------------------------------------------------------------------
 
-    def receive(self, peer: ServerId, message: Message) -> None:
+    def receive(self, peer: ServerId, message: PeerMessage) -> None:
         """A message came; before this server takes part it is as good as lost."""
         if not self._joined:
             return
+        match message:
+            case ReadIndex(number):
+                self.reading.asked(lambda index: self._post(peer, ReadIndexReply(number, index)))
+                return
+            case ReadIndexReply():
+                self.reading.answered(message)
+                return
         now = self.clock.now()
         if isinstance(message, AppendEntries) and message.entries.frames:
             # Before anything has changed: a stranger's nonsense must not be half carried out.
@@ -363,6 +387,11 @@ class Core:
         if leader is None or leader == self._node.me:
             return NotLeaderError(None, None, self._node.term)
         return NotLeaderError(leader.name, self._address_of(leader.name), self._node.term)
+
+    def refusal(self) -> Reply:
+        """The same for who asks by message."""
+        error = self.not_leader()
+        return Reply(Code.NOT_LEADER, 0, error.term, pack([error.leader, error.address]))
 
 
 def _node_of(state: HardState, recovered: Recovered, config: Config) -> Node:

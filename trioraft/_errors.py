@@ -64,6 +64,13 @@ class OutcomeUnknown(CommandError):
         self.handle = handle
 
 
+class SessionExpired(OutcomeUnknown):
+    """The client's session is over, so nobody knows whether a command sent in it was done before.
+
+    It is not done by any later attempt.
+    """
+
+
 class CommandFailed(CommandError):
     """The command was committed, and its apply raised, alike on every server.
 

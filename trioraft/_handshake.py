@@ -22,6 +22,7 @@ from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
+from trioraft._wire.asking import Caller
 from trioraft._wire.codec import PROTOCOL_VERSION, Genesis, Hello, Refusal, decode, encode
 from trioraft.abc import Connection
 
@@ -149,14 +150,22 @@ class Handshake:
         await connection.send(encode(Genesis(self.configuration)))
         return None
 
-    async def accept(self, connection: Connection) -> ServerId | None:
-        """Answer a server that opened a stream to this one; returns and raises like `dial`."""
+    async def first_word(self, connection: Connection) -> Hello | Caller:
+        """Hear who opened a stream to this server: another one, or a client.
+
+        Raises:
+            ProtocolError: neither.
+        """
         with self._in_time() as scope:
-            hello = decode(await connection.receive())
+            first = decode(await connection.receive())
         if scope.cancelled_caught:
             raise ProtocolError("no Hello in time")
-        if not isinstance(hello, Hello):
-            raise ProtocolError(f"expected a Hello, got {type(hello).__name__}")
+        if not isinstance(first, Hello | Caller):
+            raise ProtocolError(f"expected a Hello, got {type(first).__name__}")
+        return first
+
+    async def accept(self, connection: Connection, hello: Hello) -> ServerId | None:
+        """Answer a server that opened a stream to this one; returns and raises like `dial`."""
         objection: str | None = f"this is {self._me.name}, not {hello.expected}"
         if hello.expected == self._me.name:
             objection = self._objection(hello)
@@ -175,6 +184,25 @@ class Handshake:
             await self._note(hello)
         await self._await_genesis(connection, at_once=hello.cluster is not None)
         return None
+
+    async def admit(self, connection: Connection, caller: Caller) -> None:
+        """See that a client has come to the right cluster.
+
+        Raises:
+            ProtocolError: it has not, and was told so.
+        """
+        mine = None if self.configuration is None else self.configuration.cluster
+        objection = None
+        if caller.version != PROTOCOL_VERSION:
+            speaks = PROTOCOL_VERSION
+            objection = f"a client speaks version {caller.version}, this server version {speaks}"
+        elif mine is None:
+            objection = f"{self._me.name} belongs to no cluster yet"
+        elif caller.cluster not in (None, mine):
+            objection = f"{self._me.name} belongs to the cluster {mine}, not {caller.cluster}"
+        if objection is not None:
+            await connection.send(encode(Refusal(objection)))
+            raise ProtocolError(objection)
 
     async def _await_genesis(self, connection: Connection, *, at_once: bool) -> None:
         """Take the genesis from a server that dialled this one.

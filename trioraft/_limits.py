@@ -34,6 +34,24 @@ MAX_PENDING_COMMANDS: Final = 8192
 MAX_PENDING_BYTES: Final = 1 << 26
 """The most encoded bytes of commands that wait for their results at one server."""
 
+MAX_CALLS_PER_MESSAGE: Final = 2000
+"""The most commands or queries in one message of a client."""
+
+MAX_PENDING_QUERIES: Final = 8192
+"""The most queries of one client that wait for their answers at one server."""
+
+MAX_CLIENT_COMMANDS: Final = 4096
+"""The most commands of one client that are under way; others wait in front."""
+
+MAX_CLIENT_BYTES: Final = 1 << 25
+"""The most encoded bytes of one client's commands that are under way."""
+
+MAX_WATCHES: Final = 256
+"""The most watches of one client at one server."""
+
+MAX_ANSWERS_BYTES: Final = 1 << 24
+"""The most that the queries of one message may be answered with; the rest is told to come again."""
+
 APPEND_WINDOW: Final = 4
 """The most AppendEntries with entries that are unanswered at one follower."""
 
@@ -43,5 +61,28 @@ LOG_CACHE_BYTES: Final = 1 << 26
 LINK_QUEUE_MESSAGES: Final = 64
 """The most messages that wait for one link; the oldest is dropped, as a network would."""
 
+MAX_CHANGES_BYTES: Final = 1 << 23
+"""How much of what changed last a server keeps for those who watch."""
+
+MAX_WATCH_BYTES: Final = 1 << 18
+"""The changes in one message to a watcher; more come with the next one, but always one entry's."""
+
 MAX_CONNECTIONS: Final = 1024
 """The most incoming connections at a time."""
+
+# What follows is part of the replicated state: it must be the same on every server.
+
+SESSION_SECONDS: Final = 3600.0
+"""Cluster time without a sign of life after which a client's session expires."""
+
+MAX_SESSIONS: Final = 4096
+"""The most sessions; who was silent for longest makes way for a new one."""
+
+MAX_SESSION_BYTES: Final = 1 << 26
+"""The most bytes of results that are remembered for retries, all sessions together."""
+
+SESSION_WINDOW: Final = 8192
+"""How many commands back a retry is still known by its session."""
+
+MAX_RESULT_BYTES: Final = 1 << 20
+"""The largest encoded result of a session's command."""

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 from attrs import evolve
 
 from trioraft import _events as say
+from trioraft._answering import Answering
 from trioraft._clock import Clock
-from trioraft._commands import Command, Query, Vocabulary, command_name, name_of
+from trioraft._commands import Command, Query, Vocabulary, name_of
 from trioraft._config import Config
 from trioraft._core import Core
+from trioraft._desk import Desk
 from trioraft._errors import CommandRejected, ServerStopped, StorageError
+from trioraft._front import Front
 from trioraft._handshake import Handshake
+from trioraft._leadership import Leadership, leading
 from trioraft._naming import check_genesis, check_names
 from trioraft._observer import Observer
-from trioraft._reads import Answer, Anything
+from trioraft._reads import Answer, Consistency, Linearizable
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
-from trioraft._rules.messages import Message
 from trioraft._rules.node import Leading
 from trioraft._state import HardState
-from trioraft._status import PeerStatus, Status
 from trioraft._storage.disk import DiskStorage
 from trioraft._storage.memory import MemoryStorage
 from trioraft._tickets import Ticket
-from trioraft._trace import state_name
 from trioraft._transport.conversation import bare_errors
+from trioraft._transport.http import WebTransport
 from trioraft._transport.peers import Peers
-from trioraft._wire.codec import PROTOCOL_VERSION, Hello
-from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft._view import View
+from trioraft._web import make_respond
+from trioraft._wire.codec import PROTOCOL_VERSION, Hello, PeerMessage
 from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
 
 R = TypeVar("R")
+_LINEARIZABLE: Final = Linearizable()
 
 
-class Server:
+class Server(View):
     """A member of a cluster.  `trio.run(server.serve)` runs it; an object runs once."""
 
     def __init__(
@@ -163,19 +166,27 @@ class Server:
         result: R = await self._core.tickets.answer(Ticket(data, fresh))
         return result
 
-    async def read(self, query: Query[R], consistency: Anything) -> Answer[R]:
+    async def read(self, query: Query[R], consistency: Consistency = _LINEARIZABLE) -> Answer[R]:
         """Have a query answered by this server's machine, as fresh as `consistency` asks.
 
+        The others are asked only for how far this one must be, and only where it takes that.
+
         Raises:
+            NotLeaderError: it takes a leader's word, and this server knows of no leader now, or
+                lost it meanwhile; try again.
             CommandRejected: the machine does not know the query.
+            ProtocolError: the token of `AtLeast` is another cluster's.
             ServerStopped: the server does not run.
             Exception: what `answer` raised.
         """
         await trio.lowlevel.checkpoint()
         self._must_run()
         self._vocabulary.check_query(query)
-        value = query.answer(self.state_machine)
-        return Answer(value, consistency, self._core.applier.applied, math.inf)
+        answering = Answering(self._core)
+        answer: Answer[R] = await answering.answer(
+            lambda: query.answer(self.state_machine), consistency
+        )
+        return answer
 
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[say.Subscription]:
@@ -186,106 +197,19 @@ class Server:
         with self._hub.subscribed() as subscription:
             yield subscription
 
-    def status(self) -> Status:
-        """The server's state at a glance."""
-        node, configuration = self._core.node, self._core.node.configuration
-        return Status(
-            name=self.name,
-            cluster=configuration.cluster or None,
-            state=self.state,
-            term=node.term,
-            leader=self.leader,
-            voted_for=self.voted_for,
-            commit_index=node.commit,
-            last_applied=self._core.applier.applied,
-            last_index=node.log.last_index,
-            last_term=node.log.last_term,
-            snapshot_index=0,
-            member_count=self.member_count,
-            quorum_size=self.quorum_size,
-            peers=tuple(self.peers.values()),
-            missing=() if self._handshake is None else self._handshake.missing,
-        )
+    def leadership(self) -> AbstractAsyncContextManager[Leadership]:
+        """Run a body only while this server leads, and holds the lease that says so.
 
-    # -- what goraft's users know --------------------------------------------------------------
+        Entering waits for that.  The body is cancelled before another server can lead, as long as
+        the event loop runs and clocks differ by no more than `Config.max_clock_drift`; beyond that
+        only the `fence` protects.
 
-    @property
-    def state(self) -> str:
-        """ "stopped", "follower", "candidate" or "leader"; a pre-vote is a candidate's."""
-        return state_name(self._core.node) if self.running else "stopped"
-
-    @property
-    def running(self) -> bool:
-        """Whether `serve` runs."""
-        return self._began and not self._ended.is_set()
-
-    @property
-    def leader(self) -> str | None:
-        """The name of the leader that this server knows."""
-        return None if self._core.node.leader is None else self._core.node.leader.name
-
-    @property
-    def term(self) -> int:
-        """The current term."""
-        return self._core.node.term
-
-    @property
-    def voted_for(self) -> str | None:
-        """Whom this server voted for in the current term."""
-        return None if self._core.node.voted_for is None else self._core.node.voted_for.name
-
-    @property
-    def commit_index(self) -> int:
-        """The last entry known to be committed."""
-        return self._core.node.commit
-
-    @property
-    def last_applied(self) -> int:
-        """The last entry that the machine has seen."""
-        return self._core.applier.applied
-
-    @property
-    def member_count(self) -> int:
-        """How many members the cluster has, this server included; 0 before it has formed."""
-        return len(self._core.node.configuration.voters)
-
-    @property
-    def quorum_size(self) -> int:
-        """How many members are a majority."""
-        return self._core.node.configuration.quorum
-
-    @property
-    def peers(self) -> Mapping[str, PeerStatus]:
-        """Every other server by its name."""
-        role = self._core.node.role
-        matches = {}
-        if isinstance(role, Leading):
-            matches = {progress.peer.name: progress.match_index for progress in role.progress}
-        links = {} if self._peers is None else self._peers.links
-        return {
-            name: PeerStatus(
-                name, link.address, link.peer is not None, link.error, matches.get(name)
-            )
-            for name, link in links.items()
-        }
-
-    @property
-    def log_entries(self) -> tuple[Entry, ...]:
-        """The newest entries of the log, those that are in memory; for debugging."""
-        return tuple(map(parse_entry, self._core.recent.frames))
-
-    @property
-    def is_log_empty(self) -> bool:
-        """Whether the log holds nothing at all."""
-        return self._core.node.log.last_index == 0
-
-    @property
-    def last_command_name(self) -> str | None:
-        """The name of the last entry's command; None if it is no command, or not in memory."""
-        entries = self._core.recent.frames[-1:]
-        entry = parse_entry(entries[0]) if entries else None
-        is_command = entry is not None and entry.kind is Kind.COMMAND
-        return command_name(entry.payload) if entry is not None and is_command else None
+        Raises:
+            LeaseLost: on leaving: the body was cancelled.
+            ServerStopped: on entering: the server does not run.
+        """
+        self._must_run()
+        return leading(self._core)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -295,12 +219,16 @@ class Server:
             state = await self._wake_up(recovered)
             self._core = self._new_core(state, recovered)
             self._handshake = self._new_handshake(state)
-            self._peers = peers = self._new_peers(state, self._core, self._handshake)
+            front = self._new_front(self._core, self._handshake)
+            self._peers = peers = self._new_peers(state, self._core, self._handshake, front)
+            if isinstance(self.transport, WebTransport):
+                self.transport.answer_web(make_respond(front))
             async with trio.open_nursery() as services:
                 await services.start(self.transport.listen, peers.accept)
                 self._handshake.listens_at(self._own_address())
                 listening()
                 services.start_soon(peers.run)
+                services.start_soon(front.forwarder.run)
                 await self._core.run(await self._handshake.cluster())
         finally:
             await self._storage.aclose()
@@ -361,7 +289,20 @@ class Server:
             random=self._random,
         )
 
-    def _new_peers(self, state: HardState, core: Core, handshake: Handshake) -> Peers:
+    def _new_front(self, core: Core, handshake: Handshake) -> Front:
+        return Front(
+            core=core,
+            vocabulary=self._vocabulary,
+            machine=self.state_machine,
+            handshake=handshake,
+            transport=self.transport,
+            address=self._own_address,
+            status=self.status,
+            patience=self._patience,
+            clock=self._clock,
+        )
+
+    def _new_peers(self, state: HardState, core: Core, handshake: Handshake, front: Front) -> Peers:
         addresses = self._initial | self._hints
         if state.genesis is not None:
             known = {member.id.name: member.address for member in state.genesis.voters}
@@ -377,9 +318,10 @@ class Server:
             random=self._random,
             receive=core.receive,
             link_up=core.link_up,
+            serve=lambda connection: Desk(front, connection, self._clock).serve(),
         )
 
-    def _post(self, to: ServerId, message: Message) -> None:
+    def _post(self, to: ServerId, message: PeerMessage) -> None:
         assert self._peers is not None
         self._peers.post(to, message)
 

@@ -8,55 +8,68 @@ is lost, it is withdrawn while it still queues, or the server ends.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import outcome
 import trio
 
 from trioraft._clock import Bell
-from trioraft._errors import CommandError, NotLeaderError, OutcomeUnknown, ServerStopped
+from trioraft._errors import NotLeaderError, OutcomeUnknown, ServerStopped
 from trioraft._limits import (
     MAX_APPEND_BYTES,
     MAX_LOG_ENTRIES_PER_REQUEST,
     MAX_PENDING_BYTES,
     MAX_PENDING_COMMANDS,
 )
+from trioraft._promise import Promise
+from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
 
+Lost = NotLeaderError | OutcomeUnknown | ServerStopped
 
-class Ticket:
-    """One command on its way to its result."""
 
-    __slots__ = ("_result", "_task", "command", "data", "index", "term")
+class Ticket(Promise[Any]):
+    """One entry, most often a command, on its way to its result."""
 
-    def __init__(self, data: bytes, command: Any) -> None:
+    __slots__ = ("_tell", "command", "data", "index", "kind", "term")
+
+    def __init__(
+        self,
+        data: bytes,
+        command: Any = None,
+        kind: Kind = Kind.COMMAND,
+        tell: Callable[[Ticket, outcome.Outcome[Any] | Lost], None] | None = None,
+    ) -> None:
+        """Describe it.
+
+        Args:
+            data: the payload of the entry, without the time.
+            command: what a command's bytes hold.
+            kind: of the entry.
+            tell: called with the result, or with why there is none; without it one task may wait.
+        """
+        super().__init__()
         self.data = data
         self.command = command
+        self.kind = kind
         self.index = 0
         self.term = 0
-        self._task: trio.lowlevel.Task | None = None
-        self._result: outcome.Outcome[Any] | None = None
+        self._tell = tell
 
     def resolve(self, result: outcome.Outcome[Any]) -> None:
-        """Give the waiting caller, if there still is one, the result."""
-        self._result = result
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
+        """The entry was applied, and this came of it."""
+        if self._tell is not None:
+            self._tell(self, result)
+        else:
+            self.give(result)
 
-    async def result(self) -> Any:
-        """Wait for the result.  Cancelling ends the waiting, not the command."""
-
-        def stop_waiting(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        if self._result is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(stop_waiting)
-        assert self._result is not None
-        return self._result.unwrap()
+    def lose(self, why: Lost) -> None:
+        """Nobody here will learn what comes of it."""
+        if self._tell is not None:
+            self._tell(self, why)
+        else:
+            self.give(outcome.Error(why))
 
 
 class Tickets:
@@ -78,16 +91,17 @@ class Tickets:
 
     async def room(self) -> None:
         """Wait in front until another command may queue."""
-        while self._is_full:
+        while self.is_full:
             await self._in_front.park()
         self._let_one_in()  # and that one lets the next one in, as long as there is room
 
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether nothing more may queue for now."""
         return self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES
 
     def _let_one_in(self) -> None:
-        if not self._is_full:
+        if not self.is_full:
             self._in_front.unpark()
 
     async def answer(self, ticket: Ticket) -> Any:
@@ -95,10 +109,7 @@ class Tickets:
 
         A caller that is cancelled while the command still queues withdraws it.
         """
-        self._count += 1
-        self._bytes += len(ticket.data)
-        self._queue.append(ticket)
-        self.bell.ring()
+        self.submit(ticket)
         try:
             return await ticket.result()
         except trio.Cancelled:
@@ -106,6 +117,13 @@ class Tickets:
                 self._queue.remove(ticket)
                 self._leave(ticket)
             raise
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue it; its `tell` is called with the result."""
+        self._count += 1
+        self._bytes += len(ticket.data)
+        self._queue.append(ticket)
+        self.bell.ring()
 
     def take(self) -> tuple[Ticket, ...]:
         """All that queue, up to the bounds of one request; the bell rings again for the rest."""
@@ -140,7 +158,7 @@ class Tickets:
         """The commands were taken from the queue, and not appended."""
         for ticket in tickets:
             self._leave(ticket)
-            ticket.resolve(outcome.Error(_copy_of(error)))
+            ticket.lose(_copy_of(error))
 
     def leadership_lost(self, commit: int, cluster: str, error: NotLeaderError) -> None:
         """Answer all that the tenure held, but for what is committed: the applier answers that."""
@@ -154,7 +172,7 @@ class Tickets:
         """Answer everybody: the server ends."""
         for ticket in self._queue:
             self._leave(ticket)
-            ticket.resolve(outcome.Error(ServerStopped("the server stopped; nothing was done")))
+            ticket.lose(ServerStopped("the server stopped; nothing was done"))
         self._queue.clear()
         for ticket in self._appended.values():
             self._give_up(ticket, cluster, "the server stopped")
@@ -165,7 +183,7 @@ class Tickets:
         entry = f"entry {ticket.index} of term {ticket.term}"
         error = OutcomeUnknown(f"{why} before {entry} was known to be committed", handle)
         self._leave(ticket)
-        ticket.resolve(outcome.Error(error))
+        ticket.lose(error)
 
     def _leave(self, ticket: Ticket) -> None:
         self._count -= 1
@@ -173,6 +191,6 @@ class Tickets:
         self._let_one_in()
 
 
-def _copy_of(error: NotLeaderError) -> CommandError:
+def _copy_of(error: NotLeaderError) -> NotLeaderError:
     """Every caller raises an exception of its own, with its own traceback."""
     return NotLeaderError(error.leader, error.address, error.term)

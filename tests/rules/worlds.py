@@ -41,7 +41,9 @@ EVERYBODY = (A, B, C, D, E, F, G)
 
 HEARTBEAT = 1.0
 TIMEOUT = 10.0
-SETTINGS = Settings(heartbeat_interval=HEARTBEAT, election_timeout=TIMEOUT, append_window=3, max_clock_drift=0.1)
+SETTINGS = Settings(
+    heartbeat_interval=HEARTBEAT, election_timeout=TIMEOUT, append_window=3, max_clock_drift=0.1
+)
 
 
 def cluster(size: int) -> Configuration:

@@ -10,7 +10,8 @@ import attrs
 import trio
 
 from tests.server.worlds import Cluster, Disk, Room, Say
-from trioraft._commands import Vocabulary, stamp
+from trioraft._commands import Vocabulary
+from trioraft._payloads import stamp
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, Message

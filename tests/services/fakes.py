@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from trioraft import Applied, command, query
+from trioraft._payloads import stamp
 from trioraft._wire.frames import Kind, frame, parse_entry
 from trioraft.abc import Batch, Recovered
 
@@ -150,4 +151,4 @@ class Count:
 
 
 def noop(index: int, term: int = 1) -> bytes:
-    return frame(index, term, Kind.NOOP, b"")
+    return frame(index, term, Kind.NOOP, stamp(0.0))

@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 from trioraft import Entry, ProtocolError, StorageError
 from trioraft import _applier as module
 from trioraft._applier import Applier
-from trioraft._commands import Vocabulary, stamp
+from trioraft._commands import Vocabulary
+from trioraft._payloads import stamp
 from trioraft._recent import Recent
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import FrameError, Kind, frame
@@ -100,7 +101,7 @@ async def test_nothing_is_applied_beyond_what_is_allowed() -> None:
 
 
 async def test_configurations_are_not_the_machines_business() -> None:
-    world = World([frame(1, 1, Kind.CONFIGURATION, b"whatever"), note(2, 2)])
+    world = World([frame(1, 1, Kind.CONFIGURATION, stamp(0.0)), note(2, 2)])
     await world.run_to(2)
     assert world.machine.values == [2]
     assert world.told[0].kind is Kind.CONFIGURATION

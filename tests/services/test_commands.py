@@ -11,8 +11,10 @@ import attrs
 import pytest
 
 from trioraft import Applied, CommandRejected, ProtocolError, command, query
-from trioraft._commands import Vocabulary, command_name, name_of, stamp, stamped_data, stamped_time
+from trioraft._commands import Vocabulary, name_of
 from trioraft._limits import MAX_COMMAND_BYTES
+from trioraft._payloads import command_name, stamp, stamped_data, stamped_time
+from trioraft._wire.frames import Entry, Kind
 from trioraft._wire.strict import pack
 
 from .fakes import Count, Fail, Note
@@ -61,7 +63,7 @@ def test_the_name_is_the_wire_and_the_class_name_is_not() -> None:
     data, _ = VOCABULARY.encode(Note(5))
     assert data == pack(["note", {"value": 5}])
     assert name_of(Note(5)) == "note"
-    assert command_name(stamp(0.0, data)) == "note"
+    assert command_name(Entry(1, 1, Kind.COMMAND, stamp(0.0, data))) == "note"
 
 
 def test_a_vocabulary_tells_its_commands_sorted_and_without_queries() -> None:

@@ -72,6 +72,12 @@ class Node:
         self.disk.append(configuration)
 
 
+async def _accept(shake: Handshake, far: Wire) -> ServerId | None:
+    hello = await shake.first_word(far)
+    assert isinstance(hello, Hello)
+    return await shake.accept(far, hello)
+
+
 def configuration(*names: str, cluster: str = "c1", **incarnations: str) -> Configuration:
     return Configuration(
         cluster,
@@ -111,7 +117,7 @@ async def meet(dialler: Node, acceptor: Node, expected: str | None = None) -> Me
 
     async def accept() -> None:
         try:
-            meeting.accepted = await acceptor.shake.accept(far)
+            meeting.accepted = await _accept(acceptor.shake, far)
         except (ProtocolError, trio.EndOfChannel, trio.BrokenResourceError) as error:
             meeting.accepted = error
         await far.aclose()
@@ -340,7 +346,7 @@ async def test_who_forms_while_it_answers_still_waits_for_what_its_answer_asked_
     done: list[ServerId | None] = []
 
     async def accept() -> None:
-        done.append(await node.shake.accept(far))
+        done.append(await _accept(node.shake, far))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept)
@@ -427,7 +433,7 @@ async def test_a_dialler_that_says_not_whom_it_means_is_refused(autojump_clock: 
     near, far = connected()
     await near.send(encode(attrs.evolve(Node("b").hello, cluster="c1", expected=None)))
     with pytest.raises(ProtocolError, match="this is a, not None"):
-        await node.shake.accept(far)
+        await _accept(node.shake, far)
     assert isinstance(decode(await near.receive()), Refusal)
 
 
@@ -479,7 +485,7 @@ async def test_what_is_no_hello_is_not_accepted(
         near, far = connected()
         await near.send(encode(first))
         with pytest.raises(ProtocolError, match="expected a Hello, got"):
-            await Node("a", ABC, formed).shake.accept(far)
+            await _accept(Node("a", ABC, formed).shake, far)
 
 
 async def test_an_answer_that_is_no_hello_is_an_error(autojump_clock: MockClock) -> None:
@@ -497,7 +503,7 @@ async def test_who_has_met_an_unformed_server_hears_a_genesis_or_nothing(
     await near.send(encode(attrs.evolve(Node("a", ABC).hello, initial=ABC, expected="b")))
     await near.send(encode(Ping()))
     with pytest.raises(ProtocolError, match="expected a Genesis, got Ping"):
-        await node.shake.accept(far)
+        await _accept(node.shake, far)
 
 
 async def test_a_formed_answer_to_an_unformed_dialler_is_the_genesis(
@@ -516,7 +522,7 @@ async def test_junk_is_a_protocol_error(junk: bytes, autojump_clock: MockClock) 
         await near.send(junk)
         await far.send(junk)
         with pytest.raises(ProtocolError):
-            await Node("a", ABC, formed).shake.accept(far)
+            await _accept(Node("a", ABC, formed).shake, far)
         with pytest.raises(ProtocolError):
             await Node("a", ABC, formed).shake.dial(near, "b")
 
@@ -525,7 +531,7 @@ async def test_a_silent_dialler_is_given_up_in_time(autojump_clock: MockClock) -
     _, far = connected()
     start = trio.current_time()
     with pytest.raises(ProtocolError, match="no Hello in time"):
-        await Node("a", ABC).shake.accept(far)
+        await _accept(Node("a", ABC).shake, far)
     assert trio.current_time() - start == PATIENCE
 
 
@@ -559,7 +565,7 @@ async def test_a_stream_that_ends_is_no_business_of_the_handshake(
     near, far = connected()
     await near.aclose()
     with pytest.raises(trio.EndOfChannel):
-        await Node("a", ABC).shake.accept(far)
+        await _accept(Node("a", ABC).shake, far)
 
 
 # -- what is said ------------------------------------------------------------------------------
@@ -611,7 +617,7 @@ async def test_a_listener_whose_dialler_is_gone_is_done(autojump_clock: MockCloc
 
         async def accept() -> None:
             with pytest.raises(trio.EndOfChannel):
-                await node.shake.accept(wires[1])
+                await _accept(node.shake, wires[1])
 
         nursery.start_soon(accept)
         await wait_all_tasks_blocked()

@@ -92,7 +92,11 @@ class Node:
             random=Random(seed),
             receive=lambda peer, message: self.received.append((peer, message)),
             link_up=self.up.append,
+            serve=self._serve,
         )
+
+    async def _serve(self, _: Connection) -> None:
+        raise AssertionError("nobody here is a client")
 
     async def _form(self, _: Configuration) -> None:
         await trio.lowlevel.checkpoint()

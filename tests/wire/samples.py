@@ -16,7 +16,21 @@ from trioraft._rules.messages import (
     RequestVote,
     RequestVoteReply,
 )
+from trioraft._sessions import Code
 from trioraft._state import HardState
+from trioraft._wire.asking import (
+    Ask,
+    Caller,
+    Calls,
+    Changes,
+    ManageSession,
+    ReadIndex,
+    ReadIndexReply,
+    Results,
+    Told,
+    WatchFrom,
+    Welcome,
+)
 from trioraft._wire.codec import (
     Genesis,
     Hello,
@@ -101,6 +115,21 @@ MESSAGES: Final[dict[str, WireMessage]] = {
     "genesis": Genesis(CONFIGURATION),
     "ping": Ping(),
     "pong": Pong(),
+    "read_index": ReadIndex(7),
+    "read_index_reply": ReadIndexReply(7, 300),
+    "read_index_refused": ReadIndexReply(8, None),
+    "caller": Caller(version=1, cluster="c1"),
+    "welcome": Welcome("c1", "n1", "n2", "ws://127.0.0.1:7002"),
+    "welcome_leaderless": Welcome("c1", "n1", None, None),
+    "calls": Calls(5, (b"first", b"second"), forwarded=True),
+    "session": ManageSession(6, "keep", 17),
+    "results": Results(((5, Code.VALUE, 300, 7, b"\x01"), (6, Code.NOT_LEADER, 0, 8, b""))),
+    "ask": Ask(7, (b"query",), "at_least", "c1", 300),
+    "ask_max_age": Ask(8, (b"query", b"other"), "max_age", seconds=0.5),
+    "told": Told(7, Code.VALUE, ((Code.VALUE, b"\x01"),), "max_age", 301, 0.25),
+    "told_nothing": Told(8, Code.NOT_LEADER, data=b"\x92\xc0\xc0"),
+    "watch": WatchFrom(9, 300),
+    "changes": Changes(9, Code.VALUE, 305, ((301, (b"a", b"b")), (304, (b"c",)))),
 }
 
 STATES: Final[dict[str, HardState]] = {

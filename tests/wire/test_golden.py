@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from trioraft import command
-from trioraft._commands import Vocabulary, stamp, stamped_data, stamped_time
+from trioraft._commands import Vocabulary
+from trioraft._payloads import stamp, stamped_data, stamped_time
 from trioraft._state import HardState
 from trioraft._wire.codec import TAGS, decode, encode
 from trioraft._wire.frames import Entry, Kind, parse_entry

@@ -6,8 +6,8 @@ the time the read began.  Requests to followers belong to numbered rounds; a rea
 which nothing has been sent yet, and all that wait share one.  A new round begins when the one
 before is confirmed.
 
-A lease spares the round.  A follower that answers votes for nobody else for a while, its stickiness,
-and nobody can be elected without one of the majority that has answered.
+A lease spares the round.  A follower that answers votes for nobody else for a while, its
+stickiness, and nobody can be elected without one of the majority that has answered.
 """
 
 from __future__ import annotations

@@ -25,26 +25,49 @@ LOST: Final = (
 """How a connection ends when nothing is wrong with this server."""
 
 
+Later = Callable[[], WireMessage | None]
+"""A message that is made when its turn has come, of all that there is to say by then."""
+
+
 class Conversation:
     """One task writes, one reads, one watches that the other side is alive.
 
-    `post` never waits: what does not fit drops the oldest message, as a network would.  Only the
-    watch may end a stuck send, by ending the conversation and with it the stream: a message cut
-    in two would silence the stream for good.
+    `post` never waits.  Between servers, what does not fit drops the oldest message, as a network
+    would; between a client and a server nothing is dropped, and reading may have to wait.  Only
+    the watch may end a stuck send, by ending the conversation and with it the stream: a message
+    cut in two would silence the stream for good.
     """
 
-    def __init__(self, connection: Connection, clock: Clock, patience: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        patience: float,
+        *,
+        too_much: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Begin.
+
+        Args:
+            connection: whole messages, both ways.
+            clock: whose time counts.
+            patience: seconds of silence, twice, after which the other side is given up.
+            too_much: whether, with so many messages waiting to be sent, nothing more is to be
+                read; None: the oldest of too many is dropped.
+        """
         self._connection = connection
         self._clock = clock
         self._patience = patience
-        self._queue: deque[WireMessage] = deque()
+        self._too_much = too_much
+        self._queue: deque[WireMessage | Later] = deque()
         self._bell = Bell()
+        self._room = Bell()
         self._heard_at = clock.now()
         self._pinged = False
 
-    def post(self, message: WireMessage) -> None:
+    def post(self, message: WireMessage | Later) -> None:
         """Queue a message."""
-        if len(self._queue) >= LINK_QUEUE_MESSAGES:
+        if self._too_much is None and len(self._queue) >= LINK_QUEUE_MESSAGES:
             self._queue.popleft()
         self._queue.append(message)
         self._bell.ring()
@@ -65,10 +88,16 @@ class Conversation:
         while True:
             await self._bell.wait()
             while self._queue:
-                await self._connection.send(encode(self._queue.popleft()))
+                queued = self._queue.popleft()
+                message = queued() if callable(queued) else queued
+                if message is not None:
+                    await self._connection.send(encode(message))
+                self._room.ring()
 
     async def _receive(self, take: Callable[[WireMessage], None]) -> None:
         while True:
+            while self._too_much is not None and self._too_much(len(self._queue)):
+                await self._room.wait()
             message = decode(await self._connection.receive())
             self._heard_at = self._clock.now()
             self._pinged = False

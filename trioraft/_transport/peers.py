@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Final
 
@@ -23,7 +23,8 @@ from trioraft._handshake import Handshake
 from trioraft._rules.ids import ServerId
 from trioraft._rules.messages import Message, Reply
 from trioraft._transport.conversation import LOST, Conversation, bare_errors
-from trioraft._wire.codec import WireMessage
+from trioraft._wire.asking import Caller, ReadIndex, ReadIndexReply
+from trioraft._wire.codec import PeerMessage, WireMessage
 from trioraft.abc import Connection, Transport
 
 _LOG: Final = logging.getLogger("trioraft.transport")
@@ -59,9 +60,11 @@ class Peers:
         slowest_redial: float,
         clock: Clock,
         random: Random,
-        receive: Callable[[ServerId, Message], None],
+        receive: Callable[[ServerId, PeerMessage], None],
         link_up: Callable[[ServerId], None],
+        serve: Callable[[Connection], Awaitable[None]],
     ) -> None:
+        """Begin; `serve` talks to a client until its stream ends."""
         self._me = me
         self._transport = transport
         self._handshake = handshake
@@ -69,6 +72,7 @@ class Peers:
         self._random = random
         self._receive = receive
         self._link_up = link_up
+        self._serve = serve
         self._slowest_redial = slowest_redial
         self._patience = patience
         self._incoming: dict[ServerId, Conversation] = {}
@@ -76,9 +80,9 @@ class Peers:
         self.links = {name: Link(name, addresses[name]) for name in sorted(addresses) if name != me}
         """By name."""
 
-    def post(self, to: ServerId, message: Message) -> None:
+    def post(self, to: ServerId, message: PeerMessage) -> None:
         """Send a message, if there is a stream to send it on; never waits."""
-        if isinstance(message, Reply):
+        if isinstance(message, Reply | ReadIndexReply):
             conversation = self._incoming.get(to)
         else:
             link = self.links.get(to.name)
@@ -136,7 +140,7 @@ class Peers:
         link.error = reason
 
     def _take_reply(self, peer: ServerId, message: WireMessage) -> None:
-        if not isinstance(message, Reply):
+        if not isinstance(message, Reply | ReadIndexReply):
             raise ProtocolError(f"{type(message).__name__} where only answers belong")
         self._receive(peer, message)
 
@@ -146,7 +150,12 @@ class Peers:
         """Talk to whoever opened this stream, until it ends; nonsense ends it."""
         try:
             with bare_errors():
-                peer = await self._handshake.accept(connection)
+                first = await self._handshake.first_word(connection)
+                if isinstance(first, Caller):
+                    await self._handshake.admit(connection, first)
+                    await self._serve(connection)
+                    return
+                peer = await self._handshake.accept(connection, first)
                 if peer is not None:
                     await self._answer(peer, connection)
         except LOST as error:
@@ -168,6 +177,7 @@ class Peers:
                 del self._incoming[peer]
 
     def _take_request(self, peer: ServerId, message: WireMessage) -> None:
-        if isinstance(message, Reply) or not isinstance(message, Message):
+        is_reply = isinstance(message, Reply)
+        if is_reply or not isinstance(message, Message | ReadIndex):
             raise ProtocolError(f"{type(message).__name__} where only requests belong")
         self._receive(peer, message)

@@ -2,8 +2,8 @@
 
 `connect_stream` and `serve_stream` speak websocket over any pair of Trio streams;
 `WebSocketTransport` is what joins them to TCP.  trio-websocket does the framing.  It is kept on a
-short lead, because what it may do on hostile input is raise, hang or grow: its reader task runs
-in a nursery that ends with the connection, and behind a stream that counts.
+short lead, because what it may do on hostile input is raise, hang or grow: see `guard.py`.  A
+transport that was given something to answer with lets those in who speak plain HTTP, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 from trioraft._errors import ProtocolError
 from trioraft._limits import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
 from trioraft._transport.addresses import parse_address
+from trioraft._transport.guard import Reader, open_reader
+from trioraft._transport.http import Respond
+from trioraft._transport.visitor import WebDoor
 from trioraft.abc import Connection
 
 PROTOCOL: Final = "trioraft.v1"
@@ -33,8 +36,6 @@ HANDSHAKE_SECONDS: Final = 5.0
 
 _RECEIVE_BUFFER_BYTES: Final = 1 << 18  # the default of 4 KiB costs up to seven times the CPU
 _QUEUE_MESSAGES: Final = 64
-_MAX_HANDSHAKE_BYTES: Final = 1 << 20  # generous: the first messages may come right behind it
-_MAX_FRAGMENTS: Final = 1 << 15  # of one message; a trioraft server never cuts one up
 _GOODBYE_TURNS: Final = 5  # of the scheduler; sending takes three if nothing is in its way
 _GOOD_ORDER: Final = (1000, 1001, 1005)  # close codes: normal, going away, none given
 
@@ -64,6 +65,7 @@ class WebSocketTransport:
     def __init__(self, address: str) -> None:
         self._address = parse_address(address)
         self._incoming = 0
+        self._door: WebDoor | None = None
 
     @property
     def address(self) -> str:
@@ -73,6 +75,10 @@ class WebSocketTransport:
     def check_address(self, address: str) -> None:
         """See `trioraft.abc.Transport.check_address`."""
         parse_address(address)
+
+    def answer_web(self, respond: Respond) -> None:
+        """See `trioraft._transport.http.WebTransport.answer_web`."""
+        self._door = WebDoor(respond)
 
     async def listen(
         self,
@@ -101,7 +107,7 @@ class WebSocketTransport:
             return  # serve_listeners closes it
         self._incoming += 1
         try:
-            await serve_stream(stream, handler)
+            await serve_stream(stream, handler, self._door)
         finally:
             self._incoming -= 1
 
@@ -137,7 +143,7 @@ async def connect_stream(
     """
     if deadline is None:
         deadline = trio.current_time() + HANDSHAKE_SECONDS
-    async with _open_reader(stream, deadline) as reader:
+    async with open_reader(stream, deadline) as reader:
         websocket = None
         with reader.handshake:
             websocket = await _wrap_client(
@@ -158,13 +164,22 @@ async def connect_stream(
 
 
 async def serve_stream(
-    stream: trio.abc.Stream, handler: Callable[[Connection], Awaitable[None]]
+    stream: trio.abc.Stream,
+    handler: Callable[[Connection], Awaitable[None]],
+    door: WebDoor | None = None,
 ) -> None:
     """Be the server on an open stream: run `handler`, then close.
 
-    Whatever the other side sends, only what `handler` raises comes out of here.
+    Plain HTTP is answered at the door, if there is one.  Whatever the other side sends, only what
+    `handler` raises comes out of here.
     """
-    async with _open_reader(stream, trio.current_time() + HANDSHAKE_SECONDS) as reader:
+    deadline = trio.current_time() + HANDSHAKE_SECONDS
+    read: bytes | None = b""
+    if door is not None:
+        read = await door.let_in(stream, deadline)
+    if read is None:
+        return
+    async with open_reader(stream, deadline, read) as reader:
         websocket = None
         with reader.handshake:
             try:
@@ -179,8 +194,10 @@ async def serve_stream(
         await connection.aclose()
 
 
-async def _accept(reader: _Reader) -> Any:
+async def _accept(reader: Reader) -> Any:
     request = await _wrap_server(reader, reader.stream, **_SIZES)
+    if any(name == b"origin" for name, _ in request.headers):
+        return await request.reject(403, body=b"no web page is a server\n")
     if request.path != PATH:
         return await request.reject(404, body=b"trioraft answers at %s\n" % PATH.encode())
     if PROTOCOL not in request.proposed_subprotocols:
@@ -191,7 +208,7 @@ async def _accept(reader: _Reader) -> Any:
     return await request.accept(subprotocol=PROTOCOL)
 
 
-def _refusal(address: str, reader: _Reader) -> OSError | ProtocolError:
+def _refusal(address: str, reader: Reader) -> OSError | ProtocolError:
     """Why a client's handshake came to nothing."""
     match reader.failure:
         case None if reader.ended:
@@ -208,105 +225,10 @@ def _refusal(address: str, reader: _Reader) -> OSError | ProtocolError:
             return ProtocolError(f"{address} is no trioraft server: {failure}")
 
 
-class _Reader:
-    """Stands in for a nursery where trio-websocket starts its reader task, and guards that task.
-
-    Nothing that the task raises gets further than here.  Its end, early or late, closes the
-    stream, and ends a handshake that still goes on.
-    """
-
-    def __init__(self, nursery: trio.Nursery, stream: trio.abc.Stream, deadline: float) -> None:
-        self._nursery = nursery
-        self.stream = _WaryStream(stream)
-        self.handshake = trio.CancelScope(deadline=deadline)
-        self.ended = False
-        self.failure: Exception | None = None
-
-    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._run, read)
-
-    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await read()
-        except Exception as error:  # noqa: BLE001  # whatever it was, the other side caused it
-            self.failure = error
-            _log.debug("a connection's reader failed", exc_info=True)
-        self.ended = True
-        self.handshake.cancel()
-        await trio.aclose_forcefully(self.stream)
-
-    @property
-    def story(self) -> str:
-        """In a word or two, why there is no connection."""
-        if self.failure is not None:
-            return f"{type(self.failure).__name__}: {self.failure}"
-        if self.ended:
-            return "it went away, or spoke no websocket"
-        return "too slow" if self.handshake.cancelled_caught else "wrong path or version"
-
-
-@asynccontextmanager
-async def _open_reader(stream: trio.abc.Stream, deadline: float) -> AsyncGenerator[_Reader]:
-    """A reader that ends, with its stream, when the context is left.
-
-    What the body raises comes out as it is: the nursery is our business, and so is its group.
-    """
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                yield _Reader(nursery, stream, deadline)
-            except BaseException as error:
-                raised = error
-                raise
-            finally:
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup:
-        # A cancelled body leaves the word to the nursery: Ctrl-C may have struck in the reader.
-        if raised is None or isinstance(raised, trio.Cancelled):
-            raise
-    finally:
-        with trio.CancelScope(shield=True):  # lest a Cancelled take the place of what was raised
-            await trio.aclose_forcefully(stream)
-    if raised is not None:
-        raise raised
-
-
-class _WaryStream(trio.abc.Stream):
-    """A stream that breaks when the other side makes trio-websocket hoard.
-
-    Two things grow there without a bound: the answer to a handshake, and the list of a message's
-    fragments while these are empty.
-    """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._handshake_bytes = 0
-        self.websocket: Any = None
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self.websocket is None and self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
-            raise trio.BrokenResourceError("the handshake has no end")
-        if self.websocket is not None and len(self.websocket._message_parts) > _MAX_FRAGMENTS:
-            raise trio.BrokenResourceError("the message is in too many fragments")
-        data = await self._stream.receive_some(max_bytes)
-        self._handshake_bytes += len(data)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class _WebSocketConnection(trio.abc.Channel[bytes]):
     """A websocket after its handshake, in the terms of `trioraft.abc.Connection`."""
 
-    def __init__(self, websocket: Any, reader: _Reader) -> None:
+    def __init__(self, websocket: Any, reader: Reader) -> None:
         self._websocket = websocket
         self._stream = reader.stream
         self._stream.websocket = websocket

@@ -24,6 +24,19 @@ from trioraft._rules.messages import (
     RequestVote,
     RequestVoteReply,
 )
+from trioraft._wire.asking import (
+    Ask,
+    Caller,
+    Calls,
+    Changes,
+    ManageSession,
+    ReadIndex,
+    ReadIndexReply,
+    Results,
+    Told,
+    WatchFrom,
+    Welcome,
+)
 from trioraft._wire.frames import cut_frames, identity
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 
@@ -81,7 +94,10 @@ class Pong:
     """The sign of life."""
 
 
-WireMessage = Message | Hello | Refusal | Genesis | Ping | Pong
+PeerMessage = Message | ReadIndex | ReadIndexReply
+Asked = Calls | ManageSession | Ask | WatchFrom
+Answered = Welcome | Results | Told | Changes
+WireMessage = PeerMessage | Hello | Refusal | Genesis | Ping | Pong | Caller | Asked | Answered
 
 TAGS: Final[dict[type[Any], str]] = {
     RequestVote: "vote",
@@ -95,6 +111,17 @@ TAGS: Final[dict[type[Any], str]] = {
     Genesis: "genesis",
     Ping: "ping",
     Pong: "pong",
+    ReadIndex: "read_index",
+    ReadIndexReply: "read_index_reply",
+    Caller: "caller",
+    Welcome: "welcome",
+    Calls: "calls",
+    ManageSession: "session",
+    Results: "results",
+    Ask: "ask",
+    Told: "told",
+    WatchFrom: "watch",
+    Changes: "changes",
 }
 _CLASSES: Final = {tag: cls for cls, tag in TAGS.items()}
 _MOST: Final = 1 << 63

@@ -30,6 +30,10 @@ class Kind(enum.IntEnum):
     NOOP = 0
     COMMAND = 1
     CONFIGURATION = 2
+    SESSION = 3
+    """A session is opened, kept alive or closed."""
+    CALL = 4
+    """A command of a session."""
 
 
 KINDS: Final = frozenset(int(kind) for kind in Kind)

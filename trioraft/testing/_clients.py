@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import trio
 
-from trioraft._commands import Vocabulary, stamped_data
+from trioraft._commands import Vocabulary
 from trioraft._errors import CommandRejected, NotLeaderError, OutcomeUnknown, ServerStopped
+from trioraft._payloads import stamped_data
 from trioraft._server import Server
 from trioraft._wire.frames import Kind
 from trioraft.testing._cluster import SimulatedCluster

@@ -64,6 +64,10 @@ class SimulatedClock(Clock):
         """See `Clock`."""
         return self._then + (trio.current_time() - self._since) * self._rate
 
+    def slept(self) -> float:
+        """See `Clock`: a simulated machine is never suspended."""
+        return 0.0
+
     def utc(self) -> float:
         """See `Clock`."""
         return self._utc + trio.current_time()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from trioraft._commands import Applied, Vocabulary, stamped_data, stamped_time
+from trioraft._commands import Applied, Vocabulary
+from trioraft._payloads import stamped_data, stamped_time
 from trioraft._wire.strict import pack, unpack
 from trioraft.abc import Entry, Kind, StateMachine
 from trioraft.testing._operations import Raised, plain

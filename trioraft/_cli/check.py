@@ -1,18 +1,15 @@
-"""The command line: `trioraft`, or `python -m trioraft`."""
+"""`trioraft check`: whether a history is linearizable."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import sys
 import traceback
-from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
+from trioraft._cli.common import Unusable, load, say
 from trioraft._commands import Vocabulary
 from trioraft.testing._history import History
 from trioraft.testing._history_file import HistoryUnreadable
@@ -34,41 +31,6 @@ class Exit(IntEnum):
     UNDECIDED = 3
 
 
-class _Unusable(Exception):
-    """What the command line names can't be used."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Returns:
-        The status of the process, an `Exit`.
-    """
-    parser = argparse.ArgumentParser(prog="trioraft", description="Tools for trioraft.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in _COMMANDS:
-        add(commands)
-    given = parser.parse_args(arguments)
-    try:
-        status: int = given.run(given)
-    except _Unusable as error:
-        sys.stderr.write(_printable(f"trioraft: {error}\n", sys.stderr.encoding))
-        return Exit.UNUSABLE
-    return status
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(_printable(text, sys.stdout.encoding))
-
-
-def _printable(text: str, encoding: str | None) -> str:
-    """The text, with escapes for what the terminal has no letters for."""
-    name = encoding or "utf-8"
-    return text.encode(name, "backslashreplace").decode(name)
-
-
-# -- check -----------------------------------------------------------------------------------------
-
 _CHECK: Final = """\
 Say whether a history is linearizable: whether one order of its operations, each of them between its
 call and its return, explains what all of them returned.
@@ -82,7 +44,8 @@ exit status:
 """
 
 
-def _add_check(commands: Any) -> None:
+def add(commands: Any) -> None:
+    """Add the command."""
     parser = commands.add_parser(
         "check",
         help="say whether a history is linearizable",
@@ -114,19 +77,19 @@ def _check(given: argparse.Namespace) -> int:
     try:
         history = History.load(given.history, getattr(model, "commands", ()))
     except (OSError, HistoryUnreadable) as error:
-        raise _Unusable(str(error)) from error
+        raise Unusable(str(error)) from error
     try:
         verdict = check(history, model, limit=given.limit)
     except Exception as error:  # a status of 1 would be a verdict
         traceback.print_exc()
-        raise _Unusable(f"the model raised {type(error).__name__}: {error}") from error
+        raise Unusable(f"the model raised {type(error).__name__}: {error}") from error
     found = verdict.counterexample
-    _say(json.dumps(report(verdict)) + "\n" if given.json else _as_text(verdict))
+    say(json.dumps(report(verdict)) + "\n" if given.json else _as_text(verdict))
     if found is not None and given.svg is not None:
         try:
             Path(given.svg).write_text(render_svg(found), encoding="utf-8")
         except OSError as error:
-            raise _Unusable(str(error)) from error
+            raise Unusable(str(error)) from error
     return {
         "linearizable": Exit.GOOD,
         "not linearizable": Exit.BAD,
@@ -142,27 +105,20 @@ def _positive(text: str) -> int:
 
 
 def _load_model(path: str) -> Model:
-    """The model that `module:name` leads to; the current directory is searched first."""
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise _Unusable(f"--model: expected MODULE:NAME, got {path!r}")
-    if not {"", os.getcwd()}.intersection(sys.path):
-        sys.path.insert(0, os.getcwd())
+    """The model that `module:name` leads to, or the one that a state machine's class makes."""
+    found = load("--model", path)
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
         if hasattr(found, "initial"):
             model: Model = found() if isinstance(found, type) else found
         elif hasattr(found, "commands"):
             model = MachineModel(found)
         else:
-            raise _Unusable(f"--model: {path} is neither a state machine nor a model")
+            raise Unusable(f"--model: {path} is neither a state machine nor a model")
         Vocabulary(getattr(model, "commands", ()))
-    except _Unusable:
+    except Unusable:
         raise
     except (Exception, SystemExit) as error:
-        raise _Unusable(f"--model: {path}: {type(error).__name__}: {error}") from error
+        raise Unusable(f"--model: {path}: {type(error).__name__}: {error}") from error
     return model
 
 
@@ -176,7 +132,3 @@ def _as_text(verdict: Verdict) -> str:
     more = len(verdict.undecided) - _NAMED
     which += f" and {more} more" if more > 0 else ""
     return f"Undecided: gave up on {which}, of {keys}.  A larger --limit may tell.\n"
-
-
-_COMMANDS: Final = (_add_check,)
-"""Each adds its own parser, with a `run` that takes what was given and returns an `Exit`."""

@@ -1,0 +1,95 @@
+"""A server that is none: it does what the test says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import trio
+
+import trioraft
+from trioraft._commands import Vocabulary
+from trioraft._reads import Answer, Consistency
+from trioraft._sessions import Call
+from trioraft._status import PeerStatus, Status
+
+STATUS = Status(
+    name="n1",
+    cluster="c0ffee",
+    state="leader",
+    term=3,
+    leader="n1",
+    voted_for="n1",
+    commit_index=7,
+    last_applied=7,
+    last_index=8,
+    last_term=3,
+    snapshot_index=0,
+    member_count=3,
+    quorum_size=2,
+    peers=(
+        PeerStatus("n2", "ws://h2:1", True, None, 7),
+        PeerStatus('n"3\\', "ws://h3:1", False, "refused", None),
+    ),
+    missing=(),
+)
+
+
+@trioraft.command("put")
+@attrs.frozen
+class Put:
+    key: str
+    value: bytes
+
+    def apply(self, machine: Any, applied: Any) -> None:
+        raise AssertionError
+
+
+@trioraft.query("get")
+@attrs.frozen
+class Get:
+    key: str
+
+    def answer(self, machine: Any) -> None:
+        raise AssertionError
+
+
+@attrs.frozen
+class Done:
+    value: Any
+    index: int
+    term: int
+
+
+class FakeFront:
+    """Notes what it is asked, and answers or raises as it is told."""
+
+    def __init__(self, answer: Callable[[], Awaitable[Any]] | Any = None) -> None:
+        self.vocabulary = Vocabulary((Put, Get))
+        self.asked: list[tuple[Any, Any]] = []
+        self.now = STATUS
+        self.age = math.inf
+        self._answer = answer
+
+    async def _say(self) -> Any:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return await self._answer() if callable(self._answer) else self._answer
+
+    async def do(self, command: Any, call: Call | None) -> Done:
+        self.asked.append((command, call))
+        return Done(await self._say(), 7, 3)
+
+    async def read(self, query: Any, consistency: Consistency) -> Answer[Any]:
+        self.asked.append((query, consistency))
+        return Answer(await self._say(), consistency, 7, self.age)
+
+    async def open_session(self) -> int:
+        result: int = await self._say()
+        return result
+
+    def status(self) -> Status:
+        return self.now

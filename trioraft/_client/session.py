@@ -1,0 +1,67 @@
+"""What a client keeps of its commands: a session, a sequence in it, and handles."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from trioraft._commands import name_of
+from trioraft._errors import CommandRejected, ProtocolError
+from trioraft._limits import MAX_COMMAND_BYTES, SESSION_WINDOW
+from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+
+_CONVERTER: Final = strict_converter(forbid_extra_keys=True)
+
+
+class Session:
+    """What the servers know this client by."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.newest = 0
+        self.unanswered: dict[int, None] = {}
+        """The sequences of commands whose outcome somebody may still want, oldest first."""
+
+    @property
+    def lowest(self) -> int:
+        """Nothing before this one is of interest any more."""
+        bound = self.newest + 1 - SESSION_WINDOW
+        while self.unanswered and (oldest := next(iter(self.unanswered))) < bound:
+            del self.unanswered[oldest]
+        return next(iter(self.unanswered), self.newest + 1)
+
+    def begin(self) -> int:
+        """The sequence of the next command."""
+        self.newest += 1
+        self.unanswered[self.newest] = None
+        return self.newest
+
+    def done(self, sequence: int) -> None:
+        """Nobody will ask for this one again."""
+        self.unanswered.pop(sequence, None)
+
+
+def encoded(given: Any) -> bytes:
+    name = name_of(given)
+    if name is None:
+        raise CommandRejected(f"{type(given).__name__} lacks @trioraft.command or @trioraft.query")
+    try:
+        data = pack([name, _CONVERTER.unstructure(given)])
+    except MALFORMED as error:
+        raise CommandRejected(f"a malformed {name!r}: {error}") from error
+    if len(data) > MAX_COMMAND_BYTES:
+        raise CommandRejected(f"{name!r} has {len(data)} bytes; the most is {MAX_COMMAND_BYTES}")
+    return data
+
+
+def handle_of(cluster: str, session: int, sequence: int, data: bytes) -> bytes:
+    return pack([cluster, session, sequence, data])
+
+
+def read_handle(handle: bytes) -> tuple[str, int, int, bytes]:
+    try:
+        match unpack(handle):
+            case [str(cluster), int(session), int(sequence), bytes(data)]:
+                return cluster, session, sequence, data
+    except ProtocolError:
+        pass
+    raise ValueError("this is no handle of a client's command")

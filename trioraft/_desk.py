@@ -1,0 +1,229 @@
+"""Where one client is served: what it asks, and what it is told.
+
+Results are sent as they come; all that are known when the stream is free leave in one message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import outcome
+import trio
+
+from trioraft._applier import reply_of
+from trioraft._changes import Change
+from trioraft._clock import Clock
+from trioraft._errors import NotLeaderError, ProtocolError, ServerStopped
+from trioraft._front import Front
+from trioraft._limits import (
+    LINK_QUEUE_MESSAGES,
+    MAX_ANSWERS_BYTES,
+    MAX_APPEND_BYTES,
+    MAX_CALLS_PER_MESSAGE,
+    MAX_PENDING_COMMANDS,
+    MAX_PENDING_QUERIES,
+    MAX_WATCHES,
+)
+from trioraft._reads import Answer
+from trioraft._sessions import Code, Reply
+from trioraft._transport.conversation import Conversation
+from trioraft._wire.asking import (
+    Ask,
+    Calls,
+    Changes,
+    ManageSession,
+    Result,
+    Results,
+    Told,
+    WatchFrom,
+)
+from trioraft._wire.codec import WireMessage, encode
+from trioraft._wire.levels import LEVELS, consistency_of
+from trioraft._wire.strict import pack
+from trioraft.abc import Connection
+
+PATIENCE: Final = 5.0
+"""Seconds of silence, twice, after which a client is given up."""
+
+IDLE_SECONDS: Final = 1.0
+"""After so long a watcher is told how far the log is, though nothing has changed."""
+
+Answers = tuple[tuple[int, bytes], ...]
+
+
+class Desk:
+    """Serves one client, until its stream ends.
+
+    What it asked for goes on: a command that is under way has no way back.
+    """
+
+    def __init__(self, front: Front, connection: Connection, clock: Clock) -> None:
+        """Begin.
+
+        Args:
+            front: what this server can do.
+            connection: to the client.
+            clock: whose time counts.
+        """
+        self._front = front
+        self._connection = connection
+        self._clock = clock
+        self._conversation = Conversation(connection, clock, PATIENCE, too_much=self._too_much)
+        self._results: deque[Result] = deque()
+        self._told = front.welcome
+        self._queries = 0
+        self._watches = 0
+
+    def _too_much(self, waiting: int) -> bool:
+        """Whether the client must read some of its answers before it may ask on."""
+        return waiting >= LINK_QUEUE_MESSAGES or len(self._results) >= MAX_PENDING_COMMANDS
+
+    async def serve(self) -> None:
+        """Talk until the stream ends.
+
+        Raises:
+            LOST: the stream is over, or the client spoke nonsense.
+        """
+        self._told = self._front.welcome
+        await self._connection.send(encode(self._told))
+        async with trio.open_nursery() as nursery:
+
+            def take(message: WireMessage) -> None:
+                match message:
+                    case Calls():
+                        self._call(message)
+                    case ManageSession(number, verb, session, forwarded):
+                        tell = self._telling(number)
+                        self._front.manage(verb, session, tell, forwarded=forwarded)
+                    case Ask():
+                        self._queries += len(message.queries)
+                        if self._queries > MAX_PENDING_QUERIES:
+                            raise ProtocolError("more queries at once than are answered")
+                        nursery.start_soon(self._ask, message)
+                    case WatchFrom():
+                        self._watches += 1
+                        if self._watches > MAX_WATCHES:
+                            raise ProtocolError("more watches at once than are served")
+                        nursery.start_soon(self._watch, message)
+                    case other:
+                        raise ProtocolError(f"{type(other).__name__} from a client")
+
+            nursery.start_soon(self._tell_who_leads)
+            await self._conversation.run(take)
+
+    async def _tell_who_leads(self) -> None:
+        while True:
+            changed, welcome = self._front.core.leader_changed, self._front.welcome
+            if welcome != self._told:
+                self._told = welcome
+                self._conversation.post(welcome)
+            await changed.wait()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def _call(self, calls: Calls) -> None:
+        for number, data in enumerate(calls.calls, calls.first):
+            self._front.call(data, self._telling(number), forwarded=calls.forwarded)
+
+    def _telling(self, number: int) -> Callable[[Reply], None]:
+        def tell(reply: Reply) -> None:
+            if not self._results:
+                self._conversation.post(self._next_results)
+            self._results.append((number, reply.code, reply.index, reply.term, reply.data))
+
+        return tell
+
+    def _next_results(self) -> WireMessage | None:
+        taken: list[Result] = []
+        size = 0
+        while self._results and len(taken) < MAX_CALLS_PER_MESSAGE:
+            size += len(self._results[0][-1])
+            if taken and size > MAX_APPEND_BYTES:
+                break
+            taken.append(self._results.popleft())
+        if self._results:
+            self._conversation.post(self._next_results)
+        return Results(tuple(taken))
+
+    # -- queries -------------------------------------------------------------------------------
+
+    async def _ask(self, ask: Ask) -> None:
+        try:
+            consistency = consistency_of(ask.level, ask.cluster, ask.index, ask.seconds)
+            answer = await self._front.answering.answer(lambda: self._answers(ask), consistency)
+        except NotLeaderError as error:
+            where = pack([error.leader, error.address])
+            self._conversation.post(Told(ask.first, Code.NOT_LEADER, data=where))
+        except ServerStopped:
+            self._conversation.post(Told(ask.first, Code.STOPPED))
+        except ProtocolError as error:
+            why = pack(["ProtocolError", str(error)])
+            self._conversation.post(Told(ask.first, Code.REJECTED, data=why))
+        else:
+            self._tell(ask.first, answer)
+        finally:
+            self._queries -= len(ask.queries)
+
+    def _answers(self, ask: Ask) -> Answers:
+        answers: list[tuple[int, bytes]] = []
+        room = MAX_ANSWERS_BYTES
+        for data in ask.queries:
+            answers.append(self._answer(data) if room > 0 else (Code.BUSY, b""))
+            room -= len(answers[-1][1])
+        return tuple(answers)
+
+    def _answer(self, data: bytes) -> tuple[int, bytes]:
+        vocabulary = self._front.vocabulary
+        try:
+            query = vocabulary.decode_query(data)
+        except ProtocolError as error:
+            return Code.REJECTED, pack(["ProtocolError", str(error)])
+        result = outcome.capture(query.answer, self._front.machine)
+        reply = reply_of(vocabulary, 0, 0, query, result)
+        return reply.code, reply.data
+
+    def _tell(self, first: int, answer: Answer[Answers]) -> None:
+        """Send the answers, in as many messages as it takes."""
+        level, age = LEVELS[type(answer.consistency)], answer.age
+        finite = None if math.isinf(age) else age
+        some: list[tuple[int, bytes]] = []
+        size = 0
+        for one in answer.value:
+            if some and size + len(one[1]) > MAX_APPEND_BYTES:
+                told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
+                self._conversation.post(told)
+                some, size = [], 0
+            some.append(one)
+            size += len(one[1])
+        told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
+        self._conversation.post(told)
+
+    # -- watching ------------------------------------------------------------------------------
+
+    async def _watch(self, watch: WatchFrom) -> None:
+        """Answer once something has changed, or after a while with nothing but a newer index."""
+        applier = self._front.core.applier
+        seen, code = watch.index, Code.VALUE
+        changes: list[Change] | None = []
+        try:
+            with self._clock.until(self._clock.now() + IDLE_SECONDS):
+                while not changes:
+                    await applier.reached(seen + 1)
+                    changes = applier.changes.since(watch.index)
+                    if changes is None:
+                        break
+                    seen = applier.applied
+        except ServerStopped:
+            code = Code.STOPPED
+        finally:
+            self._watches -= 1
+        if changes is None:
+            self._conversation.post(Changes(watch.number, Code.FORGOTTEN))
+        else:
+            # What there was no room for comes with the next request.
+            all_told = not changes or changes[-1][0] == applier.changes.last
+            upto = seen if all_told else changes[-1][0]
+            self._conversation.post(Changes(watch.number, code, upto, tuple(changes)))

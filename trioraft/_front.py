@@ -1,0 +1,241 @@
+"""What a server does for those who ask from outside: whoever leads, they are served here.
+
+A command goes to the leader's log if this server leads, and else to the leader, over a line of its
+own; it is forwarded once.  Nobody retries here on anybody's behalf.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import outcome
+from attrs import frozen
+
+from trioraft._answering import Answering
+from trioraft._applier import reply_of
+from trioraft._client.line import Asked
+from trioraft._client.replies import error_of, value_of
+from trioraft._clock import Clock
+from trioraft._commands import Vocabulary, name_of
+from trioraft._core import Core
+from trioraft._errors import (
+    NotLeaderError,
+    OutcomeUnknown,
+    ProtocolError,
+    ServerStopped,
+)
+from trioraft._forwarding import Forwarder
+from trioraft._handshake import Handshake
+from trioraft._limits import MAX_COMMAND_BYTES, SESSION_SECONDS
+from trioraft._promise import Promise
+from trioraft._reads import Answer, Consistency
+from trioraft._rules.node import Leading
+from trioraft._sessions import (
+    Call,
+    Code,
+    Kept,
+    Opened,
+    Reply,
+    close_session,
+    keep_session,
+    open_session,
+    pack_call,
+    unpack_call,
+)
+from trioraft._status import Status
+from trioraft._tickets import Lost, Ticket
+from trioraft._wire.asking import Welcome
+from trioraft._wire.frames import Kind
+from trioraft._wire.strict import pack
+from trioraft.abc import Transport
+
+_LOG: Final = logging.getLogger("trioraft.server")
+
+Tell = Callable[[Reply], None]
+"""Called once, with what became of a command."""
+
+
+@frozen
+class Done:
+    """What a command came to, and where it stands."""
+
+    value: Any
+    index: int
+    term: int
+
+
+class Front:
+    """The cluster, as those see it who are connected to this server."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        vocabulary: Vocabulary,
+        machine: Any,
+        handshake: Handshake,
+        transport: Transport,
+        address: Callable[[], str],
+        status: Callable[[], Status],
+        patience: float,
+        clock: Clock,
+    ) -> None:
+        """Begin.
+
+        Args:
+            core: what this server is.
+            vocabulary: what its machine understands.
+            machine: answers queries.
+            handshake: knows what the others understand.
+            transport: reaches the leader.
+            address: where this server is told to be found.
+            status: the server's state at a glance.
+            patience: seconds in which the leader must have answered a first word.
+            clock: this server's.
+        """
+        self.vocabulary = vocabulary
+        self.core = core
+        self.status = status
+        self.machine = machine
+        self.answering = Answering(core)
+        self.forwarder = Forwarder(core, transport, patience, clock)
+        self._handshake = handshake
+        self._address = address
+
+    @property
+    def welcome(self) -> Welcome:
+        """Who this server is, and who leads."""
+        node = self.core.node
+        leader, address = node.leader, self.core.not_leader().address
+        return Welcome(
+            node.configuration.cluster,
+            node.me.name,
+            None if leader is None else leader.name,
+            self._address() if leader == node.me else address,
+        )
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def call(self, data: bytes, tell: Tell, *, forwarded: bool) -> None:
+        """Have a command done, as `pack_call` has made it."""
+        if isinstance(self.core.node.role, Leading):
+            self._take(data, tell)
+        elif forwarded or self.core.node.leader is None:
+            tell(self.core.refusal())
+        else:
+            self.forwarder.forward(lambda line, asked: line.call(asked), Asked(data, tell))
+
+    def manage(self, verb: str, session: int, tell: Tell, *, forwarded: bool) -> None:
+        """Open ("open") a session, keep one alive ("keep"), or be done with it ("close")."""
+        if isinstance(self.core.node.role, Leading):
+            match verb:
+                case "open":
+                    data = open_session(SESSION_SECONDS)
+                case "keep":
+                    data = keep_session(session)
+                case "close":
+                    data = close_session(session)
+                case _:
+                    raise ProtocolError(f"nothing about sessions is called {verb!r:.40}")
+            self._submit(Ticket(data, None, Kind.SESSION, _telling(tell, self.vocabulary)), tell)
+        elif forwarded or self.core.node.leader is None:
+            tell(self.core.refusal())
+        else:
+            self.forwarder.forward(
+                lambda line, asked: line.manage(verb, session, asked), Asked(b"", tell)
+            )
+
+    def _take(self, data: bytes, tell: Tell) -> None:
+        try:
+            call, command_data = unpack_call(data)
+            command = self.vocabulary.decode(command_data)
+        except ProtocolError as error:
+            tell(_rejected(str(error)))
+            return
+        name = name_of(command)
+        ignorant = self._handshake.ignorant_of(name)
+        if ignorant is not None:
+            tell(_rejected(f"{ignorant} does not know the command {name!r} yet"))
+        elif len(command_data) > MAX_COMMAND_BYTES:
+            size = len(command_data)
+            tell(_rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
+        else:
+            kind = Kind.CALL if call.session else Kind.COMMAND
+            payload = data if call.session else command_data
+            ticket = Ticket(payload, command, kind, _telling(tell, self.vocabulary))
+            self._submit(ticket, tell)
+
+    def _submit(self, ticket: Ticket, tell: Tell) -> None:
+        if self.core.tickets.is_full:
+            tell(Reply(Code.BUSY, 0, 0))
+        else:
+            self.core.tickets.submit(ticket)
+
+    # -- for whoever waits in this process -----------------------------------------------------
+
+    async def do(self, command: Any, call: Call | None) -> Done:
+        """Have a command done, by whichever server leads.
+
+        Raises:
+            CommandError: what became of it; `CommandFailed` is what its apply raised.
+            ServerStopped: this server does not run.
+        """
+        data, _ = self.vocabulary.encode(command)
+        packed = pack_call(Call(0, 0, 0) if call is None else call, data)
+        promise: Promise[Reply] = Promise()
+        self.call(packed, lambda reply: promise.give(outcome.Value(reply)), forwarded=False)
+        reply = await promise.result()
+        if reply.code is not Code.VALUE:
+            raise error_of(reply, b"")
+        return Done(value_of(type(command), reply), reply.index, reply.term)
+
+    async def open_session(self) -> int:
+        """Open a session, in which a command can be sent again without being done again.
+
+        Raises:
+            CommandError: it was not opened.
+            ServerStopped: this server does not run.
+        """
+        promise: Promise[Reply] = Promise()
+        self.manage("open", 0, lambda reply: promise.give(outcome.Value(reply)), forwarded=False)
+        reply = await promise.result()
+        if reply.code is not Code.VALUE:
+            raise error_of(reply, b"")
+        return reply.index
+
+    async def read(self, query: Any, consistency: Consistency) -> Answer[Any]:
+        """Have a query answered by this server's machine; see `Answering.answer`."""
+        self.vocabulary.check_query(query)
+        return await self.answering.answer(lambda: query.answer(self.machine), consistency)
+
+
+def _rejected(why: str) -> Reply:
+    return Reply(Code.REJECTED, 0, 0, pack(["CommandRejected", why]))
+
+
+def _telling(
+    tell: Tell, vocabulary: Vocabulary
+) -> Callable[[Ticket, outcome.Outcome[Any] | Lost], None]:
+    """What a ticket calls with its result: tells it in the form in which it is sent."""
+
+    def told(ticket: Ticket, result: outcome.Outcome[Any] | Lost) -> None:
+        index, term = ticket.index, ticket.term
+        match result:
+            case outcome.Value(Reply() as reply):
+                tell(reply)
+            case outcome.Value(Opened()):
+                tell(Reply(Code.VALUE, index, term))
+            case outcome.Value(Kept(was_open)):
+                tell(Reply(Code.VALUE if was_open else Code.EXPIRED, index, term))
+            case NotLeaderError():
+                tell(Reply(Code.NOT_LEADER, 0, result.term, pack([result.leader, result.address])))
+            case OutcomeUnknown():
+                tell(Reply(Code.UNKNOWN, index, term))
+            case ServerStopped():
+                tell(Reply(Code.STOPPED, 0, 0))
+            case _:
+                tell(reply_of(vocabulary, index, term, ticket.command, result))
+
+    return told

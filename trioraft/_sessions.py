@@ -1,0 +1,230 @@
+"""Sessions: a client's commands happen once, however often they are sent (thesis 6.3).
+
+The table of sessions is a part of the replicated state.  It changes with the entries of the log
+alone, and their times, so it is the same on every server at the same entry.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from enum import IntEnum
+from typing import Final
+
+from attrs import frozen
+
+from trioraft._errors import ProtocolError
+from trioraft._limits import (
+    MAX_SESSION_BYTES,
+    MAX_SESSIONS,
+    SESSION_WINDOW,
+)
+from trioraft._wire.strict import pack, unpack
+
+_CALL: Final = struct.Struct("<QQQ")
+
+
+@frozen
+class Call:
+    """Which command of which session."""
+
+    session: int
+    """The index of the entry that opened it; 0: none, nothing is remembered of the command."""
+    sequence: int
+    """Counted from 1 by the client."""
+    lowest: int
+    """The client wants to hear nothing more of the commands before this one."""
+
+
+def pack_call(call: Call, data: bytes) -> bytes:
+    """A client's command as it travels and, if it has a session, rests in the log."""
+    return _CALL.pack(call.session, call.sequence, call.lowest) + data
+
+
+def unpack_call(data: bytes) -> tuple[Call, bytes]:
+    """The call, and the command behind it.
+
+    Raises:
+        ProtocolError: it is too short for one.
+    """
+    if len(data) < _CALL.size:
+        raise ProtocolError("a call that is cut short")
+    return Call(*_CALL.unpack_from(data)), data[_CALL.size :]
+
+
+class Code(IntEnum):
+    """What became of a command.  The numbers travel, and are kept: never reuse one."""
+
+    VALUE = 0
+    """It is done; this is its result."""
+    RAISED = 1
+    """It is done; its apply raised."""
+    EXPIRED = 2
+    """The session is over or was none: not applied by this entry."""
+    FORGOTTEN = 3
+    """It was done or given up long ago, and its result is not kept: not applied by this entry."""
+    NOT_LEADER = 4
+    REJECTED = 5
+    BUSY = 6
+    UNKNOWN = 7
+    STOPPED = 8
+
+
+@frozen
+class Reply:
+    """What became of a command of a session, the same on every server."""
+
+    code: Code
+    index: int
+    """The entry that did it: a retry is told the first one's."""
+    term: int
+    data: bytes = b""
+    """The result as bytes; of `RAISED`, the error's class and message."""
+
+
+@frozen
+class Opened:
+    """A session was opened; its id is the entry's index."""
+
+
+@frozen
+class Kept:
+    """A session was kept alive or closed, if there was such a session."""
+
+    was_open: bool
+
+
+# -- what the log says of sessions -----------------------------------------------------------------
+
+
+def open_session(seconds: float) -> bytes:
+    """Opens a session that expires after so many seconds of cluster time without a sign of life."""
+    return pack(["open", seconds])
+
+
+def keep_session(session: int) -> bytes:
+    """A sign of life."""
+    return pack(["keep", session])
+
+
+def close_session(session: int) -> bytes:
+    """The client is done with it."""
+    return pack(["close", session])
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+_REPLY_OVERHEAD: Final = 64
+
+
+class _Session:
+    """One client."""
+
+    __slots__ = ("dropped", "kept", "lowest", "seconds", "used_at")
+
+    def __init__(self, seconds: float, used_at: float) -> None:
+        self.seconds = seconds
+        self.used_at = used_at
+        self.lowest = 1
+        self.kept: OrderedDict[int, Reply] = OrderedDict()
+        """By sequence, in the order in which they were applied."""
+        self.dropped: set[int] = set()
+        """The sequences of commands that were applied, and whose results were too many bytes."""
+
+
+class Sessions:
+    """Which sessions there are, and what their commands came to.
+
+    Bounded in number and bytes: who was silent for longest makes way for a new one, and loses
+    its results first.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[int, _Session] = OrderedDict()
+        """By id; who was silent for longest comes first."""
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def due(self) -> float | None:
+        """The cluster time after which the next session expires; None: there is none."""
+        for session in self._sessions.values():
+            return session.used_at + session.seconds
+        return None
+
+    def expire(self, time: float) -> None:
+        """An entry of this cluster time is applied: whoever was silent for too long is gone."""
+        while (due := self.due) is not None and due < time:
+            self._end(next(iter(self._sessions)))
+
+    def manage(self, index: int, time: float, data: bytes) -> Opened | Kept:
+        """Take an entry that is about sessions themselves.
+
+        Raises:
+            ProtocolError: it says nothing that this version knows.
+        """
+        match unpack(data):
+            case ["open", float(seconds)] if seconds > 0:
+                while len(self._sessions) >= MAX_SESSIONS:
+                    self._end(next(iter(self._sessions)))
+                self._sessions[index] = _Session(seconds, time)
+                return Opened()
+            case ["keep", int(session)]:
+                return Kept(self._touch(session, time) is not None)
+            case ["close", int(session)]:
+                was_open = session in self._sessions
+                if was_open:
+                    self._end(session)
+                return Kept(was_open)
+            case _:
+                raise ProtocolError("an entry about sessions that this version does not know")
+
+    def find(self, call: Call, index: int, term: int, time: float) -> Reply | None:
+        """What the command came to, or why it must not be applied; None: apply it, then `keep`."""
+        session = self._touch(call.session, time)
+        if session is None:
+            return Reply(Code.EXPIRED, index, term)
+        self._forget(session, max(call.lowest, call.sequence - SESSION_WINDOW + 1))
+        if call.sequence < session.lowest or call.sequence in session.dropped:
+            return Reply(Code.FORGOTTEN, index, term)
+        return session.kept.get(call.sequence)
+
+    def keep(self, call: Call, reply: Reply) -> None:
+        """The command has been applied: remember what it came to."""
+        self._sessions[call.session].kept[call.sequence] = reply
+        self._bytes += _size(reply)
+        while self._bytes > MAX_SESSION_BYTES:
+            self._drop_oldest()
+
+    def _touch(self, session: int, time: float) -> _Session | None:
+        found = self._sessions.get(session)
+        if found is not None:
+            found.used_at = time
+            self._sessions.move_to_end(session)
+        return found
+
+    def _forget(self, session: _Session, lowest: int) -> None:
+        """The client has heard of, or given up, all commands before `lowest`."""
+        if lowest <= session.lowest:
+            return
+        session.lowest = lowest
+        session.dropped = {sequence for sequence in session.dropped if sequence >= lowest}
+        # They were applied nearly in order: what stays here for a while behind a later one is
+        # below the bound, and so it is found no more.
+        while session.kept and next(iter(session.kept)) < lowest:
+            self._bytes -= _size(session.kept.popitem(last=False)[1])
+
+    def _end(self, session: int) -> None:
+        self._bytes -= sum(map(_size, self._sessions.pop(session).kept.values()))
+
+    def _drop_oldest(self) -> None:
+        session = next(session for session in self._sessions.values() if session.kept)
+        sequence, reply = session.kept.popitem(last=False)
+        session.dropped.add(sequence)
+        self._bytes -= _size(reply)
+
+
+def _size(reply: Reply) -> int:
+    return _REPLY_OVERHEAD + len(reply.data)
