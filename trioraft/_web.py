@@ -160,7 +160,7 @@ class _Web:
         command = read_call(self._front.vocabulary, "apply", request.body)
         with trio.move_on_after(ANSWER_SECONDS):
             done = await self._front.do(command, call)
-            return self._result(done.value, index=done.index, term=done.term)
+            return self._result(done.value, {"index": done.index, "term": done.term})
         raise OutcomeUnknown(f"no answer within {ANSWER_SECONDS:g} s", b"")
 
     async def _read(self, request: WebRequest) -> WebResponse:
@@ -177,12 +177,12 @@ class _Web:
                 return problem(status, type(error).__name__, str(error), leader=leader)
             except Exception as error:  # what the machine says to this query
                 raise CommandFailed(type(error).__name__, str(error)) from error
-            return self._result(
-                answer.value,
-                consistency=LEVELS[type(answer.consistency)],
-                index=answer.index,
-                age=None if math.isinf(answer.age) else answer.age,
-            )
+            about = {
+                "consistency": LEVELS[type(answer.consistency)],
+                "index": answer.index,
+                "age": None if math.isinf(answer.age) else answer.age,
+            }
+            return self._result(answer.value, about)
         raise Busy(f"no answer within {ANSWER_SECONDS:g} s")
 
     async def _session(self, request: WebRequest) -> WebResponse:
@@ -193,7 +193,7 @@ class _Web:
             return _as_json({"session": await self._front.open_session()})
         raise OutcomeUnknown(f"no answer within {ANSWER_SECONDS:g} s", b"")
 
-    def _result(self, value: Any, *, index: int, **about: Any) -> WebResponse:
+    def _result(self, value: Any, about: dict[str, Any]) -> WebResponse:
         try:
             result = render(value)
         except ValueError as error:
@@ -201,8 +201,8 @@ class _Web:
             leader = self._front.status().leader
             return problem(500, "ResultUnreadable", what, outcome="done", leader=leader)
         cluster = self._front.status().cluster
-        token = None if cluster is None else str(Token(cluster, index))
-        rest = json.dumps({"index": index, **about, "token": token}).encode()
+        token = None if cluster is None else str(Token(cluster, about["index"]))
+        rest = json.dumps({**about, "token": token}).encode()
         return WebResponse(200, b'{"result": ' + result + b", " + rest[1:] + b"\n")
 
     # -- what this server is about -------------------------------------------------------------

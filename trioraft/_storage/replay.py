@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define, field
 
 from trioraft._errors import StorageCorrupt
 from trioraft._storage import layout
 from trioraft._storage.extents import EXTENT_BYTES, Extents
-from trioraft._wire.frames import FrameError, Kind, cut_frames
+from trioraft._wire.frames import KINDS, FrameError, Kind, cut_frames
 from trioraft.abc import Batch, Recovered
+
+_OPAQUE: Final = KINDS - {Kind.CONFIGURATION}
+"""The kinds of entries that no storage looks into."""
 
 
 @define
@@ -63,7 +68,7 @@ class Image:
     ) -> None:
         # A million entries pass through here at a start.  Their checksums need no second look: the
         # batch's own covers them; whoever reads an entry checks the entry's.
-        unpack, overhead, command = layout.unpack_record, layout.RECORD_OVERHEAD, Kind.COMMAND
+        unpack, overhead, opaque = layout.unpack_record, layout.RECORD_OVERHEAD, _OPAQUE
         expected = self.extents.last_index + 1
         newest = self.runs[-1][1] if self.runs else 0
         begin, first = offset, expected
@@ -75,11 +80,10 @@ class Image:
             if term != newest:
                 self.runs.append((index, term))
                 newest = term
-            if kind != command:
-                if kind == Kind.CONFIGURATION:
-                    self.configurations.append((index, bytes(data[offset:stop])))
-                elif kind != Kind.NOOP:
+            if kind not in opaque:
+                if kind != Kind.CONFIGURATION:
                     break
+                self.configurations.append((index, bytes(data[offset:stop])))
             expected += 1
             offset = stop
             if offset - begin > EXTENT_BYTES:

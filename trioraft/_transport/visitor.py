@@ -8,6 +8,7 @@ Nothing grows without a bound, and nobody is waited for without an end.
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Final
 
 import h11
@@ -231,7 +232,9 @@ class Visitor:
         if response.close:
             headers.append(("Connection", "close"))
         http = self._http
-        data = bytearray(http.send(h11.Response(status_code=response.status, headers=headers)))
+        phrase = HTTPStatus(response.status).phrase
+        head = h11.Response(status_code=response.status, headers=headers, reason=phrase)
+        data = bytearray(http.send(head))
         if self._request is None or self._request.method != b"HEAD":
             data += http.send(h11.Data(data=response.body))
         data += http.send(h11.EndOfMessage())

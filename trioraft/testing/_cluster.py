@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import combinations, permutations
 from random import Random
 from typing import Any, Final, TypeVar
 
 import trio
 
+from trioraft._client.client import Client, open_client
 from trioraft._config import Config
 from trioraft._errors import StorageError
 from trioraft._server import Server
@@ -146,6 +147,19 @@ class SimulatedCluster:
         """Wait until these processes, or all, are gone."""
         for host in self._those(names):
             await host.ended.wait()
+
+    def client(self, name: str) -> AbstractAsyncContextManager[Client]:
+        """A client of all servers, on a machine of its own which nothing befalls."""
+        here = f"ws://{name}:1"
+        chance = self._chance
+        for host in self.hosts.values():
+            for source, destination in permutations((here, host.address)):
+                self.network.delay(source, destination, lambda: chance.uniform(*self.delay))
+        return open_client(
+            [host.address for host in self.hosts.values()],
+            transport=self._transport(self.network, here),
+            random=Random(f"{self._seed} client {name}"),
+        )
 
     def _new_server(self, host: SimulatedHost) -> Server:
         host.lives += 1

@@ -70,6 +70,8 @@ class Judge:
         self.history: list[Entry] = []
         """Every entry that any server has applied, in order."""
         self.results: list[object] = []
+        self.applied_at: list[float] = []
+        """When the first server applied each of them."""
         """What each of them came to, in a form that can be compared."""
         self.counts: Counter[str] = Counter()
         self.disks: dict[ServerId, Disk] = {}
@@ -269,6 +271,7 @@ class Judge:
             if index != len(self.history) + 1:
                 broken(f"{me} applies {index} before {len(self.history) + 1}")
             self.history.append(entry)
+            self.applied_at.append(_now())
             self.results.append(_comes_to(result))
             self.note("applied", me.name, index, entry.term)
             return

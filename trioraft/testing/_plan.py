@@ -100,3 +100,6 @@ HARSH: Final = Profile("harsh", {kind: 0.3 if kind in ("rot", "wipe") else 1.0 f
 """Everything goes wrong, several things at a time."""
 
 PROFILES: Final = {profile.name: profile for profile in (CALM, HARSH)}
+
+TIMING: Final = frozenset({"clock_rate", "clock_jump"})
+"""Faults after which clocks differ by more than leases may rest on."""

@@ -20,7 +20,7 @@ from trioraft.testing._judge import broken
 from trioraft.testing._linearizability import check
 from trioraft.testing._mischief import Mischief
 from trioraft.testing._model import Model
-from trioraft.testing._plan import Fault
+from trioraft.testing._plan import TIMING, Fault
 from trioraft.testing._runs import seeded_run
 from trioraft.testing._timeline import render_text
 
@@ -40,7 +40,7 @@ class Scenario:
 
     machine: Callable[[], StateMachine]
     draw: Callable[[Random], Any]
-    """Draws a caller's next command."""
+    """Draws a caller's next command or query."""
     seed: int = 0
     servers: int = 3
     seconds: float = 10.0
@@ -138,7 +138,12 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
     cluster.judge.tell = tell
     commands = tuple(scenario.machine().commands)
     clients = Clients(
-        cluster, scenario.draw, commands, pause=scenario.pause, kept=scenario.commands
+        cluster,
+        scenario.draw,
+        commands,
+        pause=scenario.pause,
+        kept=scenario.commands,
+        clocks_agree=not any(fault.kind in TIMING for fault in scenario.plan),
     )
     clients.tell = tell
     report.commands, report.drawn = clients.counts, clients.drawn
@@ -153,7 +158,7 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
         if server._core.tickets.count:
             broken(f"callers of {server.name} wait for an answer that will never come")
     _agree(scenario, cluster)
-    clients.check()
+    clients.check(scenario.machine())
     if scenario.model is not None:
         verdict = check(clients.history, scenario.model)
         cluster.judge.counts["undecided"] += len(verdict.undecided)

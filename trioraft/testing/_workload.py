@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from attrs import frozen
 
-from trioraft._commands import Applied, command
+from trioraft._commands import Applied, command, query
 from trioraft.testing._operations import Raised
 
 KEYS: Final = tuple("abcde")
@@ -70,10 +70,21 @@ class Swap:
         return True
 
 
+@query("look")
+@frozen
+class Look:
+    """Comes to what a register holds; not through the log."""
+
+    key: str
+
+    def answer(self, registers: Registers) -> int | None:
+        return registers.values.get(self.key)
+
+
 class Registers:
     """Numbers under keys."""
 
-    commands: ClassVar = (Put, Get, Add, Swap)
+    commands: ClassVar = (Put, Get, Add, Swap, Look)
 
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
@@ -88,12 +99,14 @@ class Registers:
 
 
 def draw_command(chance: Random) -> Any:
-    """Any command on any register; values are so few that a swap often finds what it expects."""
+    """Any command or query on any register; a swap often finds what it expects, of so few."""
     key = chance.choice(KEYS)
     value = chance.randrange(6)
-    match chance.randrange(5):
+    match chance.randrange(7):
         case 0:
             return Get(key)
+        case 5 | 6:
+            return Look(key)
         case 1:
             return Add(key, chance.choice((-1, 1)))
         case 2:
@@ -114,6 +127,8 @@ class RegisterModel:
         registers = Registers()
         if state is not None:
             registers.values[given.key] = state
+        if isinstance(given, Look):
+            return state, given.answer(registers)
         try:
             output = given.apply(registers, _NOWHERE)
         except KeyError as error:
@@ -127,4 +142,4 @@ class RegisterModel:
 
     def is_read(self, given: Any) -> bool:
         """See `Model`: what surely changes nothing is tried last."""
-        return isinstance(given, Get)
+        return isinstance(given, Get | Look)
