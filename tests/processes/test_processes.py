@@ -209,8 +209,8 @@ class Nodes:
             assert own == sorted(own)
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
+async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
+    with trio.fail_after(seconds):
         while not holds():
             await trio.sleep(0.02)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -377,3 +378,17 @@ def test_an_entry_without_a_time_is_refused(payload: bytes) -> None:
 def test_a_time_that_could_not_be_counted_on_from_is_refused() -> None:
     with pytest.raises(ProtocolError, match="end of time"):
         stamped_time(b"\xff" * 8)
+
+
+def test_a_text_is_no_sequence_of_texts() -> None:
+    """Left to itself the converter takes a string for a list of its letters."""
+
+    @command("tag")
+    @attrs.frozen
+    class Tag(Does):
+        names: Sequence[str]
+
+    vocabulary = Vocabulary([Tag])
+    assert vocabulary.decode(vocabulary.encode(Tag(["a", "bc"]))[0]) == Tag(("a", "bc"))
+    with pytest.raises(ProtocolError, match="expected a list, got str"):
+        vocabulary.decode(pack(["tag", {"names": "abc"}]))

@@ -7,7 +7,8 @@ Here a value has the type that its field says, or it is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, get_args, get_origin
 
 import cattrs
@@ -76,15 +77,26 @@ def _seconds(value: Any, _: Any) -> float:
     return value
 
 
+_MADE_OF: Final[dict[Any, type[Any]]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    Sequence: tuple,
+    AbstractSet: frozenset,
+}
+"""What a field's values are made of, by what its type is declared with."""
+
+
 def _is_collection(cls: Any) -> bool:
-    return get_origin(cls) in (list, tuple, set, frozenset)
+    return get_origin(cls) in _MADE_OF
 
 
 def _from_list(cls: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
     """A hook that takes a list and nothing else: any string is a sequence of strings, too."""
-    made: Any = get_origin(cls)
+    made: Any = _MADE_OF[get_origin(cls)]
     types = get_args(cls)
-    is_record = made is tuple and types[1:] != (...,)
+    is_record = get_origin(cls) is tuple and types[1:] != (...,)
 
     def hook(value: Any, _: Any) -> Any:
         if type(value) is not list:
