@@ -34,7 +34,7 @@ class Bookkeeping:
     def applied(self, history: Sequence[Entry], results: Sequence[object]) -> list[bytes | None]:
         """By entry, the command that it has the machine apply: a repeated one has it do nothing."""
         return [
-            command_data(entry) if _has_effect(entry, result) else None
+            command_data(entry) if has_effect(entry, result) else None
             for entry, result in zip(history, results, strict=True)
         ]
 
@@ -62,7 +62,8 @@ class Bookkeeping:
         return self._vocabulary.decode(data)
 
 
-def _has_effect(entry: Entry, result: Any) -> bool:
+def has_effect(entry: Entry, result: Any) -> bool:
+    """Whether an entry has the machine do something: the first of a command that came twice."""
     if entry.kind is not Kind.CALL:
         return True
     return result["code"] in _APPLIED and result["index"] == entry.index

@@ -12,12 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import outcome
+
+from trioraft._applier import reply_of
 from trioraft._commands import Applied, Vocabulary
-from trioraft._payloads import stamped_data, stamped_time
+from trioraft._payloads import command_data, stamped_time
+from trioraft._sessions import Code
 from trioraft._wire.strict import pack, unpack
 from trioraft.abc import Entry, Kind, StateMachine
+from trioraft.testing._bookkeeping import has_effect
 from trioraft.testing._operations import Raised, plain
 
 _HASH_SEEDS: Final = ("1", "2", "1")
@@ -40,18 +45,22 @@ def differs_elsewhere(
     module = getattr(machine, "__module__", "__main__")
     if "<" in name or module == "__main__":
         return None
-    commands = [entry for entry in history if entry.kind is Kind.COMMAND]
+    commands = [
+        (entry, data)
+        for entry, result in zip(history, results, strict=True)
+        if (data := command_data(entry)) is not None and has_effect(entry, result)
+    ]
     entries = [
-        [entry.index, entry.term, stamped_time(entry.payload), stamped_data(entry.payload)]
-        for entry in commands
+        [entry.index, entry.term, stamped_time(entry.payload), data, entry.kind is Kind.CALL]
+        for entry, data in commands
     ]
     given = pack([list(filter(None, sys.path)), module, name, entries])
     answers = [_ask(given, seed) for seed in _HASH_SEEDS]
     if None in answers:
         return None
     vocabulary = Vocabulary(machine().commands)
-    read = [f"entry {e.index}, {vocabulary.decode(stamped_data(e.payload))}," for e in commands]
-    here = [_ordered(results[entry.index - 1]) for entry in commands]
+    read = [f"entry {entry.index}, {vocabulary.decode(data)}," for entry, data in commands]
+    here = [_told(results[e.index - 1], kept=e.kind is Kind.CALL) for e, _ in commands]
     return _first_difference([*read, "what `save` gives at the end"], here, answers)
 
 
@@ -99,13 +108,26 @@ def _answer(given: bytes) -> bytes:
     machine = found()
     vocabulary = Vocabulary(machine.commands)
     results = []
-    for index, term, time, data in entries:
-        try:
-            result = vocabulary.decode(data).apply(machine, Applied(index, term, time))
-        except Exception as error:  # noqa: BLE001  a result like any other
-            result = Raised.of(error)
-        results.append(_ordered(plain(result)))
+    for index, term, time, data, kept in entries:
+        command = vocabulary.decode(data)
+        result = outcome.capture(command.apply, machine, Applied(index, term, time))
+        came: object = result
+        if kept:
+            came = reply_of(vocabulary, index, term, command, result)
+        elif isinstance(result, outcome.Error):
+            came = Raised.of(cast("Exception", result.error))
+        else:
+            came = result.unwrap()
+        results.append(_told(plain(came), kept=kept))
     return pack([*results, hashlib.sha256(machine.save()).hexdigest()])
+
+
+def _told(result: Any, *, kept: bool) -> str:
+    """A result in words; one that a session has kept is told like any other."""
+    if not kept:
+        return _ordered(result)
+    value = plain(unpack(result["data"]))
+    return _ordered(value if result["code"] == Code.VALUE else Raised(*value))
 
 
 def _ordered(value: Any) -> str:
