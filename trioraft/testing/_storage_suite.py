@@ -128,15 +128,18 @@ async def _a_new_one_is_empty(make: Make) -> None:
 
 
 async def _what_was_written_is_there(make: Make) -> None:
-    """State, entries, their terms and the configurations come back as they were."""
+    """State, entries of every kind, their terms and the configurations come back as they were."""
     configuration = frame(3, 2, Kind.CONFIGURATION, b"who")
-    empty = frame(4, 2, Kind.NOOP, b"")
+    others = [frame(4 + n, 2, kind, b"") for n, kind in enumerate(Kind)]
     model = await _run(
         make,
-        Batch(b"state", None, [*_entries(1, 2), configuration, empty]),
-        Batch(None, None, _entries(5, 3, term=7)),
+        Batch(b"state", None, [*_entries(1, 2), configuration, *others]),
+        Batch(None, None, _entries(4 + len(others), 3, term=7)),
     )
-    assert model.recovered() == Recovered(b"state", ((1, 1), (3, 2), (5, 7)), 7, (configuration,))
+    runs = ((1, 1), (3, 2), (4 + len(others), 7))
+    again = frame(4 + Kind.CONFIGURATION, 2, Kind.CONFIGURATION, b"")
+    last = 6 + len(others)
+    assert model.recovered() == Recovered(b"state", runs, last, (configuration, again))
 
 
 async def _the_newest_state_stands(make: Make) -> None:
