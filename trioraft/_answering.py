@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,12 +33,14 @@ class Answering:
         """Run a query, or several at once, as fresh as asked.
 
         Raises:
-            NotLeaderError: it takes a leader's word, and this server has none now.
+            NotLeaderError: it takes a leader's word, and this server has none now, or loses it.
             ProtocolError: the token is another cluster's.
             ServerStopped: the server has ended meanwhile.
             Exception: what the query raised.
         """
         applier, reading = self._core.applier, self._core.reading
+        if not isinstance(consistency, Anything):
+            reading.must_run()
         match consistency:
             case Lease():
                 return await self._under_lease(run) or await self._linearizable(run)
@@ -45,21 +48,26 @@ class Answering:
                 return await self._linearizable(run)
             case AtLeast(token):
                 self._check(token)
-                await applier.reached(token.index)
+                # The first entry, at the least: who has just started knows of none until it has
+                # heard of a leader.
+                await applier.reached(max(token.index, 1))
             case MaxAge(seconds):
-                age = reading.age(applier.applied)
-                if age > seconds:
+                age = reading.age()
+                if age > seconds or age == math.inf:
                     return await self._linearizable(run)
                 if age > seconds / 2:
                     reading.refresh()
             case Anything():
                 pass
         value, applied = run(), applier.applied
-        return Answer(value, consistency, applied, reading.age(applied))
+        return Answer(value, consistency, applied, reading.age())
 
     async def _linearizable(self, run: Callable[[], T]) -> Answer[T]:
-        index = await self._core.reading.index()
-        await self._core.applier.reached(index)
+        reading = self._core.reading
+        # The index may be that of an entry that the leader has yet to see committed: if it goes
+        # away before, nobody knows when there will be such an entry.
+        with reading.led():
+            await self._core.applier.reached(await reading.index())
         return Answer(run(), Linearizable(), self._core.applier.applied, 0.0)
 
     async def _under_lease(self, run: Callable[[], T]) -> Answer[T] | None:
@@ -67,9 +75,15 @@ class Answering:
         role = core.node.role
         if not isinstance(role, Leading) or not self._holds():
             return None
-        await core.applier.reached(max(core.node.commit, role.first_index))
-        value, applied = run(), core.applier.applied
+        with core.reading.led():
+            await core.applier.reached(max(core.node.commit, role.first_index))
         # Looked at when the query has run: it took time, and perhaps more than the lease had left.
+        try:
+            value, applied = run(), core.applier.applied
+        except Exception:
+            if self._holds():
+                raise
+            return None
         return Answer(value, Lease(), applied, 0.0) if self._holds() else None
 
     def _holds(self) -> bool:

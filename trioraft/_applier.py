@@ -12,6 +12,7 @@ from trioraft._changes import ChangeLog
 from trioraft._clock import Bell
 from trioraft._commands import Applied, Vocabulary
 from trioraft._errors import CommandFailed, ProtocolError, ServerStopped, StorageError
+from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._payloads import stamped_data, stamped_time
 from trioraft._recent import Recent
 from trioraft._sessions import Code, Reply, Sessions, unpack_call
@@ -122,7 +123,8 @@ class Applier:
         self.applied = entry.index
         self._on_applied(entry, result)
         if ticket is not None:
-            self._tickets.applied(ticket, outcome.Value(None) if result is None else result)
+            result = outcome.Value(None) if result is None else result
+            self._tickets.applied(ticket, result)
 
     def _result(
         self, entry: Entry, time: float, ticket: Ticket | None
@@ -154,30 +156,32 @@ class Applier:
     def _run(self, entry: Entry, time: float, command: Any, data: bytes) -> outcome.Outcome[Any]:
         applied = Applied(entry.index, entry.term, time, self._context)
         try:
-            result: outcome.Outcome[Any] = outcome.Value(command.apply(self._machine, applied))
+            result = outcome.Value(command.apply(self._machine, applied))
+            changed = self._changed(applied, data)
         except _DIFFERS as error:
             error.add_note(f"raised by the apply of entry {entry.index}; the server stops")
             raise
         except Exception as error:  # noqa: BLE001  a result like any other, on every server
             return outcome.Error(error)
-        self.changes.append(entry.index, self._changed(applied, data))
+        self.changes.append(entry.index, changed)
         return result
 
     def _changed(self, applied: Applied, data: bytes) -> Sequence[bytes]:
         """What watchers are told of an entry: what was announced, or the command itself.
 
         Raises:
-            TypeError: the machine announced what it does not declare; the server stops.
+            TypeError: the machine announced what it does not declare.
+            ValueError, OverflowError: it announced what has no form as bytes, or too much.
         """
         for change in applied.announced:
             if type(change) not in self._announces:
                 raise TypeError(
-                    f"entry {applied.index} announced {change!r:.100}: the machine's `changes` "
-                    f"does not name {type(change).__name__}"
+                    f"announced a {type(change).__name__}, which the machine's `changes` does "
+                    "not name"
                 )
         if not self._announces:
             return (data,)
-        return [self._vocabulary.change_data(change) for change in applied.announced]
+        return self._vocabulary.changes_data(applied.announced)
 
     def _command(self, entry: Entry, data: bytes, ticket: Ticket | None) -> Any:
         if ticket is not None:
@@ -198,7 +202,18 @@ def reply_of(
     try:
         data = vocabulary.result_data(type(command), result.unwrap())
     except CommandFailed as error:
-        return Reply(Code.RAISED, index, term, pack([error.error, error.message]))
+        return _raised(index, term, error.error, error.message)
     except Exception as error:  # noqa: BLE001  what apply raised
-        return Reply(Code.RAISED, index, term, pack([type(error).__name__, str(error)]))
+        return _raised(index, term, type(error).__name__, error)
     return Reply(Code.VALUE, index, term, data)
+
+
+def _raised(index: int, term: int, name: str, text: object) -> Reply:
+    try:
+        message = str(text)
+    except Exception as error:  # noqa: BLE001  a user's `__str__`
+        message = f"its text can't be told: {type(error).__name__}"
+    cut = [part[:MAX_ERROR_CHARACTERS] for part in (name, message)]
+    # Half a surrogate pair has no form as bytes, and must not stop every server.
+    told = [part.encode(errors="backslashreplace").decode() for part in cut]
+    return Reply(Code.RAISED, index, term, pack(told))

@@ -19,18 +19,26 @@ async def background() -> AsyncGenerator[trio.Nursery]:
     """
     raised: BaseException | None = None
     try:
-        with bare_errors():
-            async with trio.open_nursery() as nursery:
-                try:
-                    yield nursery
-                except BaseException as error:
-                    raised = error
-                    raise
-                finally:
-                    nursery.cancel_scope.cancel()
-    except BaseException:
-        # A cancelled body leaves the word to the task that has ended it.
-        if raised is None or isinstance(raised, trio.Cancelled):
-            raise
-    if raised is not None:
-        raise raised
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:
+                raised = error
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseException:  # noqa: ASYNC103  what the body has raised is raised below
+        # The body ended well, or was only cancelled: then the task that has ended it has the word.
+        if raised is None or _own(raised) is None:
+            with bare_errors():
+                raise
+    if raised is not None and (own := _own(raised)) is not None:
+        raise own
+
+
+def _own(error: BaseException) -> BaseException | None:
+    """What a body has raised beside the news that it was cancelled."""
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, own = error.split(trio.Cancelled)
+        return own if cancelled is not None else error
+    return None if isinstance(error, trio.Cancelled) else error

@@ -10,7 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from trioraft._errors import CommandFailed, CommandRejected, ProtocolError
-from trioraft._limits import MAX_COMMAND_BYTES, MAX_RESULT_BYTES
+from trioraft._limits import MAX_COMMAND_BYTES, MAX_ENTRY_CHANGES_BYTES, MAX_RESULT_BYTES
 from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
 
 C = TypeVar("C")
@@ -18,6 +18,9 @@ R_co = TypeVar("R_co", covariant=True)
 
 _NAME: Final = "__trioraft_name__"
 _VERB: Final = "__trioraft_verb__"
+
+_CHANGE_OVERHEAD: Final = 8
+"""Bytes that a change takes in a message beside itself, at most."""
 
 
 @frozen
@@ -36,8 +39,9 @@ class Applied:
     def announce(self, change: Any) -> None:
         """Tell those who watch the machine what this entry changes.
 
-        Nobody hears of it if `apply` raises.  A machine whose `changes` names no types can't: its
-        watchers are told its commands.
+        Nobody hears of it if `apply` raises.  A type that the machine's `changes` does not name,
+        what has no form as bytes, and more than a megabyte make `apply` raise when it ends.  A
+        machine whose `changes` names no types can't announce: its watchers are told its commands.
         """
         self.announced.append(change)
 
@@ -184,7 +188,7 @@ class Vocabulary:
             raise ProtocolError(f"the {noun} {name!r} is unknown here")
         try:
             return self._converter.structure(fields, cls)
-        except MALFORMED as error:
+        except Exception as error:  # a class's own validators raise what they like
             raise ProtocolError(f"the {noun} {name!r} can't be read: {error}") from error
 
     def named(self, name: str, verb: str) -> type[Any] | None:
@@ -227,13 +231,18 @@ class Vocabulary:
             )
         return data
 
-    def change_data(self, change: Any) -> bytes:
+    def changes_data(self, changes: Sequence[Any]) -> list[bytes]:
         """What an entry has changed, as bytes.
 
         Raises:
-            TypeError, ValueError, OverflowError: it has no form as bytes.
+            TypeError, ValueError, OverflowError: it has no form as bytes, or too many of them.
         """
-        return pack(self._converter.unstructure(change))
+        datas = [pack(self._converter.unstructure(change)) for change in changes]
+        size = sum(map(len, datas)) + _CHANGE_OVERHEAD * len(datas)
+        if size > MAX_ENTRY_CHANGES_BYTES:
+            most = MAX_ENTRY_CHANGES_BYTES
+            raise ValueError(f"{len(datas)} changes in one entry take {size} bytes of {most}")
+        return datas
 
     def _result_type(self, given: type[Any]) -> Any:
         if given not in self._results:

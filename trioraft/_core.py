@@ -125,9 +125,9 @@ class Core:
         self._observers = list(observers)
         self._outbox = Outbox(self._let_go)
         self._writer = DiskWriter(storage, self._persisted)
-        self.reading = Reading(self, post)
+        self.reading = Reading(self, post, lambda: self.applier.applied, state.starts)
         self.leader_changed = trio.Event()
-        """Set when another server leads, and then replaced."""
+        """Set when another server leads, or in another term, and then replaced."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -226,6 +226,7 @@ class Core:
 
     def append_due(self, peer: ServerId, tenure: int) -> AppendDue:
         """A turn for a follower."""
+        self.reading.look_at_lease()
         reach = self.recent.reach(self._node.next_index(peer), self._pace(peer).bytes)
         return AppendDue(self.clock.now(), tenure, peer, reach)
 
@@ -251,15 +252,14 @@ class Core:
         for effect in effects:
             self._perform(effect)
         announce(self.hub, before, after)
-        if before.leader != after.leader:
-            self.reading.renewed()
+        if (before.leader, before.term) != (after.leader, after.term):
+            self.reading.leader_changed()
             self.leader_changed.set()
             self.leader_changed = trio.Event()
         if after.tenure != before.tenure:
             if isinstance(before.role, Leading):
                 cluster = after.configuration.cluster
                 self.tickets.leadership_lost(after.commit, cluster, self.not_leader())
-                self.reading.leadership_lost()
             self._tenure.cancel()
 
     # -- effects -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from trioraft._applier import reply_of
 from trioraft._changes import Change
 from trioraft._clock import Clock
 from trioraft._errors import NotLeaderError, ProtocolError, ServerStopped
-from trioraft._front import Front
+from trioraft._front import Front, rejected
 from trioraft._limits import (
     LINK_QUEUE_MESSAGES,
     MAX_ANSWERS_BYTES,
@@ -74,12 +74,20 @@ class Desk:
         self._conversation = Conversation(connection, clock, PATIENCE, too_much=self._too_much)
         self._results: deque[Result] = deque()
         self._told = front.welcome
+        self._calls = 0
+        """How many are under way, or have a result that has not left yet."""
+        self._unread = 0
+        """Bytes of results and answers that have not left yet."""
         self._queries = 0
         self._watches = 0
 
     def _too_much(self, waiting: int) -> bool:
         """Whether the client must read some of its answers before it may ask on."""
-        return waiting >= LINK_QUEUE_MESSAGES or len(self._results) >= MAX_PENDING_COMMANDS
+        return (
+            waiting >= LINK_QUEUE_MESSAGES
+            or self._calls >= MAX_PENDING_COMMANDS
+            or self._unread >= MAX_ANSWERS_BYTES
+        )
 
     async def serve(self) -> None:
         """Talk until the stream ends.
@@ -98,16 +106,18 @@ class Desk:
                     case ManageSession(number, verb, session, forwarded):
                         tell = self._telling(number)
                         self._front.manage(verb, session, tell, forwarded=forwarded)
-                    case Ask():
-                        self._queries += len(message.queries)
-                        if self._queries > MAX_PENDING_QUERIES:
-                            raise ProtocolError("more queries at once than are answered")
-                        nursery.start_soon(self._ask, message)
-                    case WatchFrom():
-                        self._watches += 1
-                        if self._watches > MAX_WATCHES:
-                            raise ProtocolError("more watches at once than are served")
-                        nursery.start_soon(self._watch, message)
+                    case Ask(first, queries):
+                        if self._queries + len(queries) > MAX_PENDING_QUERIES:
+                            self._conversation.post(Told(first, Code.BUSY))
+                        else:
+                            self._queries += len(queries)
+                            nursery.start_soon(self._ask, message)
+                    case WatchFrom(number):
+                        if self._watches >= MAX_WATCHES:
+                            self._conversation.post(Changes(number, Code.BUSY))
+                        else:
+                            self._watches += 1
+                            nursery.start_soon(self._watch, message)
                     case other:
                         raise ProtocolError(f"{type(other).__name__} from a client")
 
@@ -125,6 +135,8 @@ class Desk:
     # -- commands ------------------------------------------------------------------------------
 
     def _call(self, calls: Calls) -> None:
+        if len(calls.calls) > MAX_CALLS_PER_MESSAGE:
+            raise ProtocolError(f"{len(calls.calls)} commands in one message")
         for number, data in enumerate(calls.calls, calls.first):
             self._front.call(data, self._telling(number), forwarded=calls.forwarded)
 
@@ -132,8 +144,13 @@ class Desk:
         def tell(reply: Reply) -> None:
             if not self._results:
                 self._conversation.post(self._next_results)
-            self._results.append((number, reply.code, reply.index, reply.term, reply.data))
+            code, data = reply.code, reply.data
+            if self._unread >= MAX_ANSWERS_BYTES:  # it comes back for it, once it reads again
+                code, data = Code.UNKNOWN, b""
+            self._unread += len(data)
+            self._results.append((number, code, reply.index, reply.term, data))
 
+        self._calls += 1
         return tell
 
     def _next_results(self) -> WireMessage | None:
@@ -144,6 +161,8 @@ class Desk:
             if taken and size > MAX_APPEND_BYTES:
                 break
             taken.append(self._results.popleft())
+            self._calls -= 1
+            self._unread -= len(taken[-1][-1])
         if self._results:
             self._conversation.post(self._next_results)
         return Results(tuple(taken))
@@ -160,7 +179,7 @@ class Desk:
         except ServerStopped:
             self._conversation.post(Told(ask.first, Code.STOPPED))
         except ProtocolError as error:
-            why = pack(["ProtocolError", str(error)])
+            why = rejected(str(error)).data
             self._conversation.post(Told(ask.first, Code.REJECTED, data=why))
         else:
             self._tell(ask.first, answer)
@@ -169,7 +188,7 @@ class Desk:
 
     def _answers(self, ask: Ask) -> Answers:
         answers: list[tuple[int, bytes]] = []
-        room = MAX_ANSWERS_BYTES
+        room = MAX_ANSWERS_BYTES - self._unread
         for data in ask.queries:
             answers.append(self._answer(data) if room > 0 else (Code.BUSY, b""))
             room -= len(answers[-1][1])
@@ -180,7 +199,7 @@ class Desk:
         try:
             query = vocabulary.decode_query(data)
         except ProtocolError as error:
-            return Code.REJECTED, pack(["ProtocolError", str(error)])
+            return Code.REJECTED, rejected(str(error)).data
         result = outcome.capture(query.answer, self._front.machine)
         reply = reply_of(vocabulary, 0, 0, query, result)
         return reply.code, reply.data
@@ -194,12 +213,20 @@ class Desk:
         for one in answer.value:
             if some and size + len(one[1]) > MAX_APPEND_BYTES:
                 told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
-                self._conversation.post(told)
+                self._post_answers(told, size)
                 some, size = [], 0
             some.append(one)
             size += len(one[1])
         told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
-        self._conversation.post(told)
+        self._post_answers(told, size)
+
+    def _post_answers(self, told: Told, size: int) -> None:
+        def leaves() -> Told:
+            self._unread -= size
+            return told
+
+        self._unread += size
+        self._conversation.post(leaves)
 
     # -- watching ------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import trio
 from trioraft._client.line import Asked, Line
 from trioraft._clock import Bell, Clock
 from trioraft._core import Core
-from trioraft._limits import MAX_PENDING_COMMANDS
+from trioraft._limits import MAX_PENDING_BYTES, MAX_PENDING_COMMANDS
 from trioraft._rules.ids import ServerId
 from trioraft._sessions import Code, Reply
 from trioraft._transport.conversation import LOST, bare_errors
@@ -22,6 +22,8 @@ from trioraft.abc import Transport
 Request = tuple[Callable[[Line, Asked], None], Asked]
 
 _BUSY: Final = Reply(Code.BUSY, 0, 0)
+_REDIAL: Final = 0.02
+"""Seconds between a leader that could not be reached and the next attempt."""
 
 
 class Forwarder:
@@ -36,13 +38,30 @@ class Forwarder:
         self._leader: ServerId | None = None
         self._waiting: list[Request] = []
         self._wanted = Bell()
+        self._count = 0
+        self._bytes = 0
 
-    def forward(self, ask: Callable[[Line, Asked], None], asked: Asked) -> None:
-        """Ask the leader; what it says, or that it is lost, comes back."""
+    def forward(
+        self, ask: Callable[[Line, Asked], None], data: bytes, tell: Callable[[Reply], None]
+    ) -> None:
+        """Ask the leader; what it says, or that it is lost, comes back.
+
+        As much as a leader would take may be under way, and no more.
+        """
+        if self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES:
+            tell(_BUSY)
+            return
+
+        def told(reply: Reply) -> None:
+            self._count -= 1
+            self._bytes -= len(data)
+            tell(reply)
+
+        self._count += 1
+        self._bytes += len(data)
+        asked = Asked(data, told)
         if self._line is not None and self._leader == self._core.node.leader:
             ask(self._line, asked)
-        elif len(self._waiting) >= MAX_PENDING_COMMANDS:
-            asked.answer(_BUSY)
         else:
             self._waiting.append((ask, asked))
             self._wanted.ring()
@@ -57,8 +76,10 @@ class Forwarder:
                 if node.leader is not None and node.leader != node.me and address is not None:
                     with contextlib.suppress(*LOST, ValueError):
                         await self._keep_line(node.leader, address)
-                self._line = None
-                self._refuse()
+                stood, self._line = self._line is not None, None
+                if not stood:  # else what waits, waits for the next leader
+                    self._refuse()
+                    await self._clock.sleep_until(self._clock.now() + _REDIAL)
         finally:
             self._refuse()
 

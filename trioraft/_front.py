@@ -6,16 +6,14 @@ own; it is forwarded once.  Nobody retries here on anybody's behalf.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import outcome
 from attrs import frozen
 
 from trioraft._answering import Answering
 from trioraft._applier import reply_of
-from trioraft._client.line import Asked
 from trioraft._client.replies import error_of, value_of
 from trioraft._clock import Clock
 from trioraft._commands import Vocabulary, name_of
@@ -28,11 +26,12 @@ from trioraft._errors import (
 )
 from trioraft._forwarding import Forwarder
 from trioraft._handshake import Handshake
-from trioraft._limits import MAX_COMMAND_BYTES, SESSION_SECONDS
+from trioraft._limits import MAX_COMMAND_BYTES, MAX_ERROR_CHARACTERS, SESSION_SECONDS
 from trioraft._promise import Promise
 from trioraft._reads import Answer, Consistency
 from trioraft._rules.node import Leading
 from trioraft._sessions import (
+    CALL_BYTES,
     Call,
     Code,
     Kept,
@@ -50,8 +49,6 @@ from trioraft._wire.asking import Welcome
 from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
 from trioraft.abc import Transport
-
-_LOG: Final = logging.getLogger("trioraft.server")
 
 Tell = Callable[[Reply], None]
 """Called once, with what became of a command."""
@@ -120,31 +117,38 @@ class Front:
 
     def call(self, data: bytes, tell: Tell, *, forwarded: bool) -> None:
         """Have a command done, as `pack_call` has made it."""
-        if isinstance(self.core.node.role, Leading):
+        if len(data) > CALL_BYTES + MAX_COMMAND_BYTES:
+            size = len(data) - CALL_BYTES
+            tell(rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
+        elif isinstance(self.core.node.role, Leading):
             self._take(data, tell)
         elif forwarded or self.core.node.leader is None:
             tell(self.core.refusal())
         else:
-            self.forwarder.forward(lambda line, asked: line.call(asked), Asked(data, tell))
+            self.forwarder.forward(lambda line, asked: line.call(asked), data, tell)
 
     def manage(self, verb: str, session: int, tell: Tell, *, forwarded: bool) -> None:
-        """Open ("open") a session, keep one alive ("keep"), or be done with it ("close")."""
+        """Open ("open") a session, keep one alive ("keep"), or be done with it ("close").
+
+        Raises:
+            ProtocolError: it is none of these; found out before others hear of it.
+        """
+        match verb:
+            case "open":
+                data = open_session(SESSION_SECONDS)
+            case "keep":
+                data = keep_session(session)
+            case "close":
+                data = close_session(session)
+            case _:
+                raise ProtocolError(f"nothing about sessions is called {verb!r:.40}")
         if isinstance(self.core.node.role, Leading):
-            match verb:
-                case "open":
-                    data = open_session(SESSION_SECONDS)
-                case "keep":
-                    data = keep_session(session)
-                case "close":
-                    data = close_session(session)
-                case _:
-                    raise ProtocolError(f"nothing about sessions is called {verb!r:.40}")
             self._submit(Ticket(data, None, Kind.SESSION, _telling(tell, self.vocabulary)), tell)
         elif forwarded or self.core.node.leader is None:
             tell(self.core.refusal())
         else:
             self.forwarder.forward(
-                lambda line, asked: line.manage(verb, session, asked), Asked(b"", tell)
+                lambda line, asked: line.manage(verb, session, asked), data, tell
             )
 
     def _take(self, data: bytes, tell: Tell) -> None:
@@ -152,15 +156,12 @@ class Front:
             call, command_data = unpack_call(data)
             command = self.vocabulary.decode(command_data)
         except ProtocolError as error:
-            tell(_rejected(str(error)))
+            tell(rejected(str(error)))
             return
         name = name_of(command)
         ignorant = self._handshake.ignorant_of(name)
         if ignorant is not None:
-            tell(_rejected(f"{ignorant} does not know the command {name!r} yet"))
-        elif len(command_data) > MAX_COMMAND_BYTES:
-            size = len(command_data)
-            tell(_rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
+            tell(rejected(f"{ignorant} does not know the command {name!r} yet"))
         else:
             kind = Kind.CALL if call.session else Kind.COMMAND
             payload = data if call.session else command_data
@@ -211,8 +212,9 @@ class Front:
         return await self.answering.answer(lambda: query.answer(self.machine), consistency)
 
 
-def _rejected(why: str) -> Reply:
-    return Reply(Code.REJECTED, 0, 0, pack(["CommandRejected", why]))
+def rejected(why: str) -> Reply:
+    """It is not done, and why; the words may be a stranger's."""
+    return Reply(Code.REJECTED, 0, 0, pack(["CommandRejected", why[:MAX_ERROR_CHARACTERS]]))
 
 
 def _telling(

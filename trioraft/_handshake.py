@@ -13,13 +13,14 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 from attrs import evolve
 
 from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
+from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
 from trioraft._wire.asking import Caller
@@ -170,8 +171,7 @@ class Handshake:
         if hello.expected == self._me.name:
             objection = self._objection(hello)
         if objection is not None:
-            await connection.send(encode(Refusal(objection)))
-            raise ProtocolError(objection)
+            await self._refuse(connection, objection)
         self._remember(hello)
         if hello.cluster is None and self.configuration is not None:
             await connection.send(encode(Genesis(self.configuration)))
@@ -201,8 +201,13 @@ class Handshake:
         elif caller.cluster not in (None, mine):
             objection = f"{self._me.name} belongs to the cluster {mine}, not {caller.cluster}"
         if objection is not None:
-            await connection.send(encode(Refusal(objection)))
-            raise ProtocolError(objection)
+            await self._refuse(connection, objection)
+
+    async def _refuse(self, connection: Connection, objection: str) -> NoReturn:
+        # A stranger's own words are in it, and a message that is too long can't be sent.
+        objection = objection[:MAX_ERROR_CHARACTERS]
+        await connection.send(encode(Refusal(objection)))
+        raise ProtocolError(objection)
 
     async def _await_genesis(self, connection: Connection, *, at_once: bool) -> None:
         """Take the genesis from a server that dialled this one.

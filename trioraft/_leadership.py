@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -29,8 +29,9 @@ class Leadership:
 
 
 @asynccontextmanager
-async def leading(core: Core) -> AsyncGenerator[Leadership]:
-    """See `Server.leadership`."""
+async def leading(opened: Callable[[], Awaitable[Core]]) -> AsyncGenerator[Leadership]:
+    """See `Server.leadership`; `opened` waits until the server knows what its disk holds."""
+    core = await opened()
     reading, clock = core.reading, core.clock
     while (until := reading.lease()) <= clock.now():
         await reading.renewal()
@@ -40,6 +41,8 @@ async def leading(core: Core) -> AsyncGenerator[Leadership]:
     try:
         with scope:
             yield Leadership(term, term, cluster)
+            if reading.lease() <= clock.now():  # the body may have held up the loop
+                scope.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
     finally:
         reading.leases.discard(scope)

@@ -86,3 +86,9 @@ SESSION_WINDOW: Final = 8192
 
 MAX_RESULT_BYTES: Final = 1 << 20
 """The largest encoded result of a session's command."""
+
+MAX_ERROR_CHARACTERS: Final = 4000
+"""How much of an error's text is kept and sent."""
+
+MAX_ENTRY_CHANGES_BYTES: Final = 1 << 20
+"""The most that one entry may announce: it leaves in one message to each watcher."""

@@ -10,6 +10,11 @@ from attrs import Attribute, field, frozen
 R = TypeVar("R")
 
 
+def _is_index(_: object, __: Attribute[int], value: int) -> None:
+    if not 0 <= value < 1 << 63:
+        raise ValueError(f"a token of entry {value!r:.40}: there can't be one")
+
+
 @frozen
 class Token:
     """A place in one cluster's history: everything up to an index.
@@ -18,7 +23,7 @@ class Token:
     """
 
     cluster: str
-    index: int
+    index: int = field(validator=_is_index)
 
     def __str__(self) -> str:
         return f"{self.cluster}/{self.index}"
@@ -31,7 +36,7 @@ class Token:
             ValueError: it is none; the message quotes it.
         """
         cluster, slash, index = text.rpartition("/")
-        if not slash or not (index.isascii() and index.isdigit()):
+        if not slash or not (index.isascii() and index.isdigit() and len(index) < 20):
             raise ValueError(f"bad token {text!r:.100}: expected CLUSTER/INDEX")
         return cls(cluster, int(index))
 

@@ -101,7 +101,7 @@ class Server(View):
         self._storage = kept if storage is None else storage
         self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)
         self._began = False
-        self._ended = trio.Event()
+        self._opened, self._ended = trio.Event(), trio.Event()
         self._life = trio.CancelScope()
         self._hub = say.Hub()
         self._core = self._new_core(HardState(name, ""), Recovered())
@@ -130,9 +130,12 @@ class Server(View):
             with bare_errors(), self._life:
                 await self._live(listening=lambda: task_status.started())
         finally:
+            self._core.reading.ended()
+            self._core.applier.end()
             self._core.tickets.server_stopped(self._core.node.configuration.cluster)
             self._hub.emit(say.StateChange("stopped", self.state))
             self._ended.set()
+            self._opened.set()
             self._hub.end()
 
     async def stop(self) -> None:
@@ -209,7 +212,7 @@ class Server(View):
             ServerStopped: on entering: the server does not run.
         """
         self._must_run()
-        return leading(self._core)
+        return leading(self._open_core)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -218,6 +221,7 @@ class Server(View):
         try:
             state = await self._wake_up(recovered)
             self._core = self._new_core(state, recovered)
+            self._opened.set()
             self._handshake = self._new_handshake(state)
             front = self._new_front(self._core, self._handshake)
             self._peers = peers = self._new_peers(state, self._core, self._handshake, front)
@@ -338,6 +342,12 @@ class Server(View):
         ignorant = self._handshake.ignorant_of(name)
         if ignorant is not None:
             raise CommandRejected(f"{ignorant} does not know the command {name!r} yet")
+
+    async def _open_core(self) -> Core:
+        await self._opened.wait()
+        await trio.lowlevel.checkpoint()
+        self._must_run()
+        return self._core
 
     def _must_run(self) -> None:
         if not self.running:

@@ -14,14 +14,12 @@ from typing import Final
 from attrs import frozen
 
 from trioraft._errors import ProtocolError
-from trioraft._limits import (
-    MAX_SESSION_BYTES,
-    MAX_SESSIONS,
-    SESSION_WINDOW,
-)
+from trioraft._limits import MAX_SESSION_BYTES, MAX_SESSIONS, SESSION_WINDOW
 from trioraft._wire.strict import pack, unpack
 
 _CALL: Final = struct.Struct("<QQQ")
+CALL_BYTES: Final = _CALL.size
+"""What a call takes in front of its command."""
 
 
 @frozen
@@ -70,6 +68,18 @@ class Code(IntEnum):
     STOPPED = 8
 
 
+def code_of(number: int) -> Code:
+    """What a server says has become of something.
+
+    Raises:
+        ProtocolError: there is no such code.
+    """
+    try:
+        return Code(number)
+    except ValueError:
+        raise ProtocolError(f"there is no code {number}") from None
+
+
 @frozen
 class Reply:
     """What became of a command of a session, the same on every server."""
@@ -114,7 +124,8 @@ def close_session(session: int) -> bytes:
 
 # -- the table -------------------------------------------------------------------------------------
 
-_REPLY_OVERHEAD: Final = 64
+_REPLY_OVERHEAD: Final = 256
+"""What a result of no bytes costs in memory."""
 
 
 class _Session:
@@ -128,7 +139,7 @@ class _Session:
         self.lowest = 1
         self.kept: OrderedDict[int, Reply] = OrderedDict()
         """By sequence, in the order in which they were applied."""
-        self.dropped: set[int] = set()
+        self.dropped: dict[int, None] = {}
         """The sequences of commands that were applied, and whose results were too many bytes."""
 
 
@@ -136,7 +147,8 @@ class Sessions:
     """Which sessions there are, and what their commands came to.
 
     Bounded in number and bytes: who was silent for longest makes way for a new one, and loses
-    its results first.
+    its results first.  Bytes decide what is answered alone, and never what is applied: texts of
+    errors may have other lengths elsewhere.
     """
 
     def __init__(self) -> None:
@@ -210,11 +222,12 @@ class Sessions:
         if lowest <= session.lowest:
             return
         session.lowest = lowest
-        session.dropped = {sequence for sequence in session.dropped if sequence >= lowest}
         # They were applied nearly in order: what stays here for a while behind a later one is
         # below the bound, and so it is found no more.
         while session.kept and next(iter(session.kept)) < lowest:
             self._bytes -= _size(session.kept.popitem(last=False)[1])
+        while session.dropped and (oldest := next(iter(session.dropped))) < lowest:
+            del session.dropped[oldest]
 
     def _end(self, session: int) -> None:
         self._bytes -= sum(map(_size, self._sessions.pop(session).kept.values()))
@@ -222,7 +235,7 @@ class Sessions:
     def _drop_oldest(self) -> None:
         session = next(session for session in self._sessions.values() if session.kept)
         sequence, reply = session.kept.popitem(last=False)
-        session.dropped.add(sequence)
+        session.dropped[sequence] = None
         self._bytes -= _size(reply)
 
 

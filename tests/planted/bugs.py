@@ -7,7 +7,16 @@ from typing import Final
 from tests.planted.bug import Bug
 from tests.planted.disks import DISKS
 from tests.planted.elections import ELECTIONS
+from tests.planted.reads import READS
 from tests.planted.replication import REPLICATION
 from tests.planted.services import SERVICES
+from tests.planted.sessions import SESSIONS
 
-BUGS: Final[tuple[Bug, ...]] = (*ELECTIONS, *REPLICATION, *DISKS, *SERVICES)
+BUGS: Final[tuple[Bug, ...]] = (
+    *ELECTIONS,
+    *REPLICATION,
+    *DISKS,
+    *SERVICES,
+    *READS,
+    *SESSIONS,
+)

@@ -264,11 +264,11 @@ ELECTIONS: Final = (
     Bug(
         name="quorum counted from the receipt",
         file="_rules/replication.py",
-        old="answered_at=max(progress.answered_at, sent_at),",
+        old="answered_at=sent_at,",
         new="answered_at=now,",
         story="an answer that was long on its way prolongs the leader's place by all of that",
         directed=f"{_TESTS}::test_the_quorum_deadline_counts_from_the_sending_of_what_was_answered",
-        unseen="nothing rests on a leader's lease yet",
+        unseen="nothing rests on a leader's place; leases count for themselves",
     ),
     Bug(
         name="tenure not checked",

@@ -12,14 +12,10 @@ SERVICES: Final = (
     Bug(
         name="entry applied twice",
         file="_applier.py",
-        old="        command = self._read(entry) if ticket is None else ticket.command\n"
-        "        time = stamped_time(entry.payload)\n"
-        "        applied = Applied(entry.index, entry.term, time, self._context)\n",
-        new="        command = self._read(entry) if ticket is None else ticket.command\n"
-        "        time = stamped_time(entry.payload)\n"
-        "        applied = Applied(entry.index, entry.term, time, self._context)\n"
-        "        if ticket is None and entry.index <= 2:\n"
-        "            command.apply(self._machine, applied)\n",
+        old="            result = outcome.Value(command.apply(self._machine, applied))\n",
+        new="            if not self._tickets.at(entry.index, entry.term) and entry.index <= 4:\n"
+        "                command.apply(self._machine, applied)\n"
+        "            result = outcome.Value(command.apply(self._machine, applied))\n",
         story="who has nobody to answer applies the first command once more: etcd-io/raft 8ecce32",
     ),
     Bug(
@@ -57,27 +53,14 @@ SERVICES: Final = (
     Bug(
         name="unreadable entry skipped",
         file="_applier.py",
-        old="        except Exception as error:  # noqa: BLE001  a result like any other",
-        new="        except ProtocolError as error:\n            result = outcome.Error(error)\n"
-        "        except Exception as error:  # noqa: BLE001  a result like any other",
+        old="        result = self._result(entry, time, ticket)\n",
+        new="        try:\n"
+        "            result = self._result(entry, time, ticket)\n"
+        "        except ProtocolError as error:\n            result = outcome.Error(error)\n",
         story="a server that cannot read a command goes on behind it, and replicas differ: goraft, "
         "databendlabs/openraft dd29c2e9",
         directed="tests/server/test_commands.py"
         "::test_g12_an_entry_that_cannot_be_read_stops_that_server_and_is_never_skipped",
-        also=(
-            Change(
-                "_applier.py",
-                "        command = self._read(entry) if ticket is None else ticket.command\n",
-                "",
-            ),
-            Change(
-                "_applier.py",
-                "outcome.Value(command.apply(self._machine, applied))",
-                "outcome.Value(\n"
-                "                (self._read(entry) if ticket is None else ticket.command).apply(\n"
-                "                    self._machine, applied\n                )\n            )",
-            ),
-        ),
         unseen="all servers of a simulation run one program",
     ),
     Bug(
@@ -99,6 +82,7 @@ SERVICES: Final = (
             Change(
                 "_applier.py",
                 "        if ticket is not None:\n"
+                "            result = outcome.Value(None) if result is None else result\n"
                 "            self._tickets.applied(ticket, result)\n",
                 "",
             ),
@@ -233,8 +217,8 @@ SERVICES: Final = (
         also=(
             Change(
                 "_core.py",
-                "        if not self._joined:\n            return\n        now = self.clock.now()",
-                "        now = self.clock.now()",
+                "        if not self._joined:\n            return\n        match message:\n",
+                "        match message:\n",
             ),
         ),
         directed="tests/server/test_forming.py"
@@ -243,8 +227,8 @@ SERVICES: Final = (
     Bug(
         name="messages taken before taking part",
         file="_core.py",
-        old="        if not self._joined:\n            return\n        now = self.clock.now()",
-        new="        now = self.clock.now()",
+        old="        if not self._joined:\n            return\n        match message:\n",
+        new="        match message:\n",
         story="requests are answered before the server knows its cluster: ktoso/akka-raft#58",
         directed="tests/planted/test_directed.py::test_a_message_before_taking_part_is_lost",
         unseen="the moment is too short for a message",

@@ -124,7 +124,7 @@ def test_long_walks(bounds: Bounds) -> None:
     """Chance reaches what breadth does not: many terms, long logs, several crashes."""
     exploration = Exploration(bounds)
     start = exploration.start()
-    for seed in range(40):
+    for seed in range(80):
         exploration.walk(start, seed, length=300)
     assert leaders(exploration) > 10
     assert most_committed(exploration) >= 2

@@ -195,7 +195,10 @@ class Disk:
 
 
 class Clock(trioraft._clock.Clock):
-    """A world that began at a known instant."""
+    """A world that began at a known instant, and never sleeps."""
+
+    def slept(self) -> float:
+        return 0.0
 
     def utc(self) -> float:
         return 1_700_000_000.0 + self.now()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from random import Random
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,30 +14,25 @@ from trioraft._background import background
 from trioraft._client.connection import Connected
 from trioraft._client.line import Asked, Line, Question
 from trioraft._client.replies import error_of, value_of
+from trioraft._client.room import Room
 from trioraft._client.session import Session, encoded, handle_of, read_handle
 from trioraft._client.watching import Watch
-from trioraft._clock import Clock
+from trioraft._clock import Bell, Clock
 from trioraft._commands import Command, Query
-from trioraft._errors import (
-    Busy,
-    ProtocolError,
-)
-from trioraft._limits import (
-    MAX_CLIENT_BYTES,
-    MAX_CLIENT_COMMANDS,
-    SESSION_SECONDS,
-)
-from trioraft._reads import Answer, Consistency, Linearizable, Token
-from trioraft._sessions import Call, Code, Reply, pack_call
+from trioraft._errors import Busy, OutcomeUnknown, ProtocolError
+from trioraft._limits import SESSION_SECONDS
+from trioraft._reads import Answer, AtLeast, Consistency, Linearizable, Token
+from trioraft._sessions import Call, Code, Reply, code_of, pack_call
 from trioraft._transport.websocket import WebSocketTransport
-from trioraft._wire.levels import consistency_of
+from trioraft._wire.asking import Told
+from trioraft._wire.levels import level_told
 from trioraft.abc import Transport
 
 R = TypeVar("R")
 
 _LINEARIZABLE: Final = Linearizable()
-_AGAIN: Final = (0.01, 0.05)
-"""Seconds before another attempt, at least and at most."""
+_AGAIN: Final = (0.02, 0.5)
+"""Seconds before another attempt, at first and at most; drawn from half to the whole of it."""
 
 _GOODBYE_PASSES: Final = 5
 """Passes of the loop in which the last message can leave, if nothing is in its way."""
@@ -46,8 +40,8 @@ _GOODBYE_PASSES: Final = 5
 _ATTEMPTS: Final = 8
 """So many attempts at one server, before another one is asked."""
 
-_SURELY_NOT: Final = (Code.NOT_LEADER, Code.BUSY, Code.STOPPED, Code.REJECTED)
-"""This attempt has done nothing, and will not."""
+_APPLIED: Final = (Code.VALUE, Code.RAISED, Code.EXPIRED, Code.FORGOTTEN)
+"""What came of a committed entry; the index that goes with it is one that was seen."""
 
 
 class Pending(Generic[R]):
@@ -80,7 +74,7 @@ class Client:
     """Talks to a cluster, to its leader if it can be reached; see `open_client`.
 
     Any number of tasks may use it at once.  What they ask for while a message is on its way leaves
-    together in the next one.
+    together in the next one.  Once its context is left, calls raise `trio.ClosedResourceError`.
     """
 
     def __init__(self, connected: Connected, clock: Clock, random: Random) -> None:
@@ -89,10 +83,9 @@ class Client:
         self._random = random
         self._session: Session | None = None
         self._renewing = trio.Lock()
+        self._is_over = Bell()
         self._index = 0
-        self._under_way = 0
-        self._bytes = 0
-        self._room = trio.lowlevel.ParkingLot()
+        self._room = Room()
         self._active_at = clock.now()
 
     @property
@@ -121,19 +114,23 @@ class Client:
             OutcomeUnknown: see its subclass `SessionExpired`.
         """
         data = encoded(command)
-        async with self._admitted(len(data)):
+        async with self._room.taken(len(data)):
             while True:
                 session = await self._an_open_session()
                 sequence = session.begin()
+                named = False
                 try:
                     call = Call(session.id, sequence, session.lowest)
                     result: R = await self._finish(call, data, type(command), fresh=True)
                     return result
                 except _NeverSent:
-                    self._over(session)
+                    continue
+                except OutcomeUnknown:
+                    named = True
+                    raise
                 finally:
-                    # Whoever waited has gone, or knows: nobody has a handle of it.
-                    session.done(sequence)
+                    if not named:  # whoever waited has gone, or knows, and nobody has a handle
+                        session.done(sequence)
 
     def prepare(self, command: Command[R]) -> Pending[R]:
         """Give a command a handle before it is sent.  Sends nothing.
@@ -177,25 +174,34 @@ class Client:
             fresh: it is sent for the first time, and only from here.
         """
         packed = pack_call(call, data)
-        handle = handle_of(self.cluster, call.session, call.sequence, data)
-        surely_not = fresh
-        for attempt in count(1):
+        surely_not, attempt = fresh, 0
+        while True:
+            attempt += 1
             line = await self._connected.line()
             reply = await self._ask(line, packed)
-            self._saw(reply.index)
+            if reply.code in _APPLIED:
+                self._took_part(call.session, reply)
             match reply.code:
                 case Code.VALUE:
                     return value_of(given, reply)
-                case Code.EXPIRED if surely_not:
+                case Code.EXPIRED | Code.FORGOTTEN if surely_not:
                     raise _NeverSent
-                case Code.BUSY | Code.REJECTED if surely_not:
-                    raise error_of(reply, handle)
+                case Code.BUSY if surely_not:
+                    raise error_of(reply, b"")
+                case Code.NOT_LEADER | Code.STOPPED | Code.BUSY:
+                    pass  # this attempt has done nothing, and will not
                 case Code.UNKNOWN:
                     surely_not = False
-                case code if code not in _SURELY_NOT:
-                    raise error_of(reply, handle)
-            await self._pause(line, attempt)
-        raise AssertionError("it counts for ever")
+                case _:
+                    raise self._why_none(call, data, reply, surely_not=surely_not)
+            await self._pause(line, attempt, reply.code)
+
+    def _why_none(self, call: Call, data: bytes, reply: Reply, *, surely_not: bool) -> Exception:
+        handle = handle_of(self.cluster, call.session, call.sequence, data)
+        error = error_of(reply, handle)
+        if reply.code is Code.REJECTED and not surely_not:
+            return OutcomeUnknown(f"{error}; whether it was done before is unknown", handle)
+        return error
 
     async def _ask(self, line: Line, packed: bytes) -> Reply:
         asked = Asked(packed)
@@ -206,31 +212,30 @@ class Client:
             line.withdraw(asked)
             raise
 
-    async def _pause(self, line: Line, attempt: int) -> None:
-        """Wait before the next attempt; after some of them another server may know more."""
-        if attempt % _ATTEMPTS == 0:
+    async def _pause(self, line: Line, attempt: int, code: int) -> None:
+        """Wait before the next attempt; after some of them another server may know more.
+
+        Who is merely busy is not left.  News of a line or a leader end the pause early.
+        """
+        if attempt % _ATTEMPTS == 0 and code != Code.BUSY:
             self._connected.leave(line)
-        pause = self._random.uniform(*_AGAIN)
-        await self._clock.sleep_until(self._clock.now() + pause)
+        pause = min(_AGAIN[0] * 2 ** min(attempt - 1, _ATTEMPTS), _AGAIN[1])
+        pause *= self._random.uniform(0.5, 1)
+        with self._clock.until(self._clock.now() + pause):
+            await self._connected.news()
+
+    def _took_part(self, session: int, reply: Reply) -> None:
+        """An entry of a session has been applied: a sign of life, or the news that it is over."""
+        self._saw(reply.index)
+        if self._session is not None and self._session.id == session:
+            if reply.code is Code.EXPIRED:
+                self._session = None
+                self._is_over.ring()
+            else:
+                self._active_at = self._clock.now()
 
     def _saw(self, index: int) -> None:
         self._index = max(self._index, index)
-        self._active_at = self._clock.now()
-
-    @asynccontextmanager
-    async def _admitted(self, size: int) -> AsyncGenerator[None]:
-        """Wait in front while as much is under way as may be."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while self._under_way >= MAX_CLIENT_COMMANDS or self._bytes >= MAX_CLIENT_BYTES:
-            await self._room.park()
-        self._under_way += 1
-        self._bytes += size
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._bytes -= size
-            self._room.unpark()
 
     # -- queries -------------------------------------------------------------------------------
 
@@ -245,25 +250,41 @@ class Client:
             CommandFailed: `answer` raised.
         """
         data = encoded(query)
-        for attempt in count(1):
+        if isinstance(consistency, AtLeast):
+            self._check(consistency.token)
+        attempt = 0
+        while True:
+            attempt += 1
             line = await self._connected.line()
-            question = Question(data, consistency)
-            line.ask(question)
-            told, place = await question.result()
+            told, place = await self._question(line, Question(data, consistency))
+            code, answer = told.code, told.data
             if told.code == Code.VALUE:
                 code, answer = told.answers[place]
                 if code != Code.BUSY:
                     self._saw(told.index)
-                    reply = Reply(Code(code), told.index, 0, answer)
+                    reply = Reply(code_of(code), told.index, 0, answer)
                     if code != Code.VALUE:
                         raise error_of(reply, b"")
                     age = math.inf if told.age is None else told.age
-                    level = _level_told(told.level, consistency)
+                    level = level_told(told.level, consistency)
                     return Answer(value_of(type(query), reply), level, told.index, age)
-            elif told.code == Code.REJECTED:
-                raise ProtocolError(str(error_of(Reply(Code.REJECTED, 0, 0, told.data), b"")))
-            await self._pause(line, attempt)
-        raise AssertionError("it counts for ever")
+            elif code == Code.REJECTED:
+                raise ProtocolError(str(error_of(Reply(Code.REJECTED, 0, 0, answer), b"")))
+            await self._pause(line, attempt, code)
+
+    async def _question(self, line: Line, question: Question) -> tuple[Told, int]:
+        line.ask(question)
+        try:
+            return await question.result()
+        except trio.Cancelled:
+            line.forget(question)
+            raise
+
+    def _check(self, token: Token) -> None:
+        if token.cluster != self.cluster:
+            raise ProtocolError(
+                f"a token of the cluster {token.cluster!r:.40}; this is {self.cluster!r}"
+            )
 
     # -- watching ------------------------------------------------------------------------------
 
@@ -284,11 +305,8 @@ class Client:
             ProtocolError: the token is another cluster's.
         """
         token = self.token if after is None else after
-        if token.cluster != self.cluster:
-            raise ProtocolError(
-                f"a token of the cluster {token.cluster!r}; this is {self.cluster!r}"
-            )
-        yield Watch(self._connected, token, of, self._pause)
+        self._check(token)
+        yield Watch(self._connected, token, of, self._pause, self._clock)
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -298,39 +316,33 @@ class Client:
                 if self._session is None:
                     reply = await self._manage("open", 0)
                     self._session = Session(reply.index)
+                    self._took_part(reply.index, reply)
         return self._session
-
-    def _over(self, session: Session) -> None:
-        if self._session is session:
-            self._session = None
 
     async def _manage(self, verb: str, session: int) -> Reply:
         """Ask until it is answered."""
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             line = await self._connected.line()
             asked = Asked(b"")
             line.manage(verb, session, asked)
             reply = await asked.result()
             if reply.code in (Code.VALUE, Code.EXPIRED):
-                self._saw(reply.index)
                 return reply
-            await self._pause(line, attempt)
-        raise AssertionError("it counts for ever")
+            await self._pause(line, attempt, reply.code)
 
     async def keep_alive(self) -> None:
-        """Show the cluster that the session is in use, though nothing is asked for."""
+        """Have a session, and show the cluster that it is in use, though nothing is asked for."""
         while True:
-            due = self._active_at + SESSION_SECONDS / 3
-            await self._clock.sleep_until(due)
-            session = self._session
-            if self._active_at + SESSION_SECONDS / 3 > due:
-                continue
-            self._active_at = self._clock.now()
-            if session is not None and await self._expired(session):
-                self._over(session)
+            session = await self._an_open_session()
+            with self._clock.until(self._active_at + SESSION_SECONDS / 3):
+                await self._is_over.wait()
+            if self._session is session and self._silent_for_long():
+                self._took_part(session.id, await self._manage("keep", session.id))
 
-    async def _expired(self, session: Session) -> bool:
-        return (await self._manage("keep", session.id)).code is Code.EXPIRED
+    def _silent_for_long(self) -> bool:
+        return self._clock.now() >= self._active_at + SESSION_SECONDS / 3
 
     def say_goodbye(self) -> None:
         """Let go of the session, if nobody may come back to it; waits for nothing."""
@@ -340,7 +352,7 @@ class Client:
 
 
 class _NeverSent(Exception):
-    """The session had expired before the command was sent for the first time."""
+    """The session was over before the command was in any log, or had gone on without it."""
 
 
 @asynccontextmanager
@@ -359,9 +371,10 @@ async def open_client(
         clock: another clock than Trio's.
         random: another source of chance.
 
+    The cluster is that of the first server that answers; servers of others are passed by.
+
     Raises:
         ValueError: there is no address, or one can't be read.
-        ProtocolError: at the addresses are servers of different clusters.
     """
     clock = Clock() if clock is None else clock
     random = Random() if random is None else random
@@ -374,16 +387,14 @@ async def open_client(
         transport.check_address(address)
     connected = Connected(given, transport, clock, random)
     client = Client(connected, clock, random)
-    async with background() as nursery:
-        nursery.start_soon(connected.run)
-        await client._an_open_session()
-        nursery.start_soon(client.keep_alive)
-        yield client
-        client.say_goodbye()
-        for _ in range(_GOODBYE_PASSES):
-            await trio.lowlevel.checkpoint()
-
-
-def _level_told(name: str, asked: Consistency) -> Consistency:
-    told = consistency_of(name, "", 0, None)
-    return asked if type(told) is type(asked) else told
+    try:
+        async with background() as nursery:
+            nursery.start_soon(connected.run)
+            await client._an_open_session()
+            nursery.start_soon(client.keep_alive)
+            yield client
+            client.say_goodbye()
+            for _ in range(_GOODBYE_PASSES):
+                await trio.lowlevel.checkpoint()
+    finally:
+        connected.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from random import Random
 from typing import Final
 
@@ -13,7 +14,7 @@ import trio
 from trioraft._client.line import Line
 from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
-from trioraft._transport.conversation import LOST, bare_errors
+from trioraft._transport.conversation import LOST, Silent, bare_errors
 from trioraft._wire.asking import Welcome
 from trioraft.abc import Transport
 
@@ -50,7 +51,12 @@ class Connected:
         self._leader: str | None = None
         """Where the leader listens, as far as this client was told."""
         self._avoided: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
+        """When each of the addresses was last found to be silent, or refused to talk."""
         self._changed = trio.Event()
+        self._sent_on = False
+        """Whether the last one who was dialled named another one, and no line has stood since."""
+        self._closed = False
         self._here: tuple[str, trio.CancelScope] | None = None
         self.now: Line | None = None
         """The line that stands; None: none does."""
@@ -58,41 +64,76 @@ class Connected:
         """The id of the cluster, once a server has told it."""
 
     async def line(self) -> Line:
-        """Wait for a line."""
+        """Wait for a line.
+
+        Raises:
+            ClosedResourceError: there will be none any more.
+        """
         while self.now is None or not self.now.is_open:
+            if self._closed:
+                raise trio.ClosedResourceError("the client is closed")
             await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
         return self.now
 
-    def leave(self, line: Line) -> None:
-        """Give a line up, and try another server, for a while another one than the leader, too."""
-        if self.now is line and self._here is not None:
-            address, scope = self._here
-            self._avoided[address] = self._clock.now() + _AVOIDED
-            scope.cancel()
+    async def news(self) -> None:
+        """Wait until there is another line, or another leader: what was refused may work now."""
+        await self._changed.wait()
+
+    def close(self) -> None:
+        """Nobody keeps a line any more."""
+        self._closed = True
+        self._tell_news()
+
+    def leave(self, line: Line) -> str | None:
+        """Give a line up, and try another server, for a while another one than the leader, too.
+
+        Returns:
+            Its address; None: it was over already.
+        """
+        if self.now is not line or self._here is None:
+            return None
+        address, scope = self._here
+        self._avoid(address)
+        scope.cancel()
+        return address
+
+    def only(self, addresses: Container[str], since: float) -> bool:
+        """Whether none but these could be reached since an instant."""
+        return all(
+            address in addresses or self._failed.get(address, -math.inf) >= since
+            for address in self._addresses
+        )
+
+    def _avoid(self, address: str) -> None:
+        now = self._clock.now()
+        self._avoided = {a: until for a, until in self._avoided.items() if until > now}
+        self._avoided[address] = now + _AVOIDED
+
+    def _tell_news(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def run(self) -> None:
-        """Keep a line, for ever.
-
-        Raises:
-            ProtocolError: a server belongs to another cluster than the first one.
-        """
-        pause, turn = _PAUSES[0], 0
+        """Keep a line, for ever."""
+        pause = _PAUSES[0]
         while True:
-            if (leader := self._leader_to_try()) is not None:
-                address = leader
-            else:
-                address = self._addresses[turn % len(self._addresses)]
-                turn += 1
-            talked = False
+            address = self._leader_to_try() or self._next_address()
             try:
                 talked = await self._talk_to(address)
             except _Elsewhere:
-                continue
+                if not self._sent_on:
+                    self._sent_on = True
+                    continue
+                talked = True  # but those who send each other's callers to and fro may agree soon
             except (*LOST, ValueError) as error:
                 _LOG.info("no line to %s: %s", address, str(error) or type(error).__name__)
+                talked = False
+            self._sent_on = False
             if not talked:
-                self._avoided[address] = self._clock.now() + _AVOIDED
+                self._avoid(address)
+                if address in self._addresses:
+                    self._failed[address] = self._clock.now()
                 if address == self._leader:
                     self._leader = None
             pause = _PAUSES[0] if talked else min(2 * pause, _PAUSES[1])
@@ -100,13 +141,20 @@ class Connected:
             await self._clock.sleep_until(self._clock.now() + wait)
 
     def _leader_to_try(self) -> str | None:
-        leader = self._leader
-        if leader is None or self._avoided.get(leader, -math.inf) > self._clock.now():
-            return None
-        return leader
+        return None if self._leader is None or self._avoids(self._leader) else self._leader
+
+    def _next_address(self) -> str:
+        """All by turns, but first those of whom nothing bad was heard lately."""
+        address = next(itertools.filterfalse(self._avoids, self._addresses), self._addresses[0])
+        self._addresses.remove(address)
+        self._addresses.append(address)
+        return address
+
+    def _avoids(self, address: str) -> bool:
+        return self._avoided.get(address, -math.inf) > self._clock.now()
 
     async def _talk_to(self, address: str) -> bool:
-        """Be on the line to one server; whether there was a line."""
+        """Be on the line to one server; whether there was a line, and life at its other end."""
         dialling = self._clock.until(self._clock.now() + _DIALLING)
         line: Line | None = None
         try:
@@ -116,15 +164,14 @@ class Connected:
                     welcome = await line.greet(self.cluster)
                     self._clock.move(dialling, math.inf)
                     self._meet(address, welcome)
-                    self.now = line
-                    self._changed.set()
-                    self._changed = trio.Event()
+                    self.now, self._sent_on = line, False
                     with trio.CancelScope() as scope:
                         self._here = address, scope
+                        self._tell_news()
                         await line.run(lambda welcome: self._meet(address, welcome))
                     return True
-        except LOST:
-            if self.now is not line or line is None:
+        except LOST as error:
+            if self.now is not line or line is None or isinstance(error, Silent):
                 raise
             return True
         finally:
@@ -133,12 +180,18 @@ class Connected:
         return False
 
     def _meet(self, address: str, welcome: Welcome) -> None:
-        """Take a server's word for who leads; raises `_Elsewhere` to go there."""
+        """Take a server's word for who leads; raises `_Elsewhere` to go there.
+
+        Raises:
+            ProtocolError: it belongs to another cluster than the first one; it is avoided.
+        """
         if self.cluster is None:
             self.cluster = welcome.cluster
         elif welcome.cluster != self.cluster:
             raise ProtocolError(f"{address} belongs to the cluster {welcome.cluster}")
-        self._leader = welcome.address
+        self._leader = welcome.address or None
         leader = self._leader_to_try()
         if welcome.leader != welcome.name and leader is not None and leader != address:
             raise _Elsewhere
+        if welcome.leader is not None:
+            self._tell_news()

@@ -13,7 +13,7 @@ from trioraft._errors import ProtocolError
 from trioraft._limits import MAX_APPEND_BYTES, MAX_CALLS_PER_MESSAGE
 from trioraft._promise import Promise
 from trioraft._reads import Consistency
-from trioraft._sessions import Code, Reply
+from trioraft._sessions import Code, Reply, code_of
 from trioraft._transport.conversation import Conversation
 from trioraft._wire.asking import (
     Ask,
@@ -27,23 +27,24 @@ from trioraft._wire.asking import (
     Welcome,
 )
 from trioraft._wire.codec import PROTOCOL_VERSION, Refusal, WireMessage, decode, encode
-from trioraft._wire.levels import level_of
+from trioraft._wire.levels import consistency_of, level_of
 from trioraft.abc import Connection
 
 _UNSENT: Final = Reply(Code.NOT_LEADER, 0, 0)
 _LOST: Final = Reply(Code.UNKNOWN, 0, 0)
+_NO_ANSWERS: Final = (Code.NOT_LEADER, Code.BUSY, Code.STOPPED, Code.REJECTED)
+_ANSWERS: Final = (Code.VALUE, Code.RAISED, Code.REJECTED, Code.BUSY)
 
 
 class Question(Promise[tuple[Told, int]]):
     """A query on its way to its answer: the message, and which of its answers is this one's."""
 
-    __slots__ = ("consistency", "data", "number")
+    __slots__ = ("consistency", "data")
 
     def __init__(self, data: bytes, consistency: Consistency) -> None:
         super().__init__()
         self.data = data
         self.consistency = consistency
-        self.number = 0
 
 
 class Asked(Promise[Reply]):
@@ -110,12 +111,10 @@ class Line:
             self._conversation.post(self._next_calls)
         self._calls.append(asked)
 
-    def withdraw(self, asked: Asked) -> bool:
-        """Take a command back that has not left yet; whether it hasn't."""
-        if asked.number or asked not in self._calls:
-            return False
-        self._calls.remove(asked)
-        return True
+    def withdraw(self, asked: Asked) -> None:
+        """Take a command back, if it has not left yet; else nobody waits for its outcome."""
+        if not asked.number and asked in self._calls:
+            self._calls.remove(asked)
 
     def manage(self, verb: str, session: int, asked: Asked) -> None:
         """Open, keep or close a session."""
@@ -134,6 +133,11 @@ class Line:
         if not self._questions:
             self._conversation.post(self._next_questions)
         self._questions.append(question)
+
+    def forget(self, question: Question) -> None:
+        """Take a query back, if it has not left yet; else nobody waits for its answer."""
+        if question in self._questions:
+            self._questions.remove(question)
 
     async def changes(self, index: int) -> Changes:
         """Wait for what changes behind an index."""
@@ -217,9 +221,10 @@ class Line:
             match message:
                 case Results(results):
                     for number, code, index, term, data in results:
+                        reply = Reply(code_of(code), index, term, data)
                         asked = self._asked.pop(number, None)
                         if asked is not None:
-                            asked.answer(Reply(code_of(code), index, term, data))
+                            asked.answer(reply)
                 case Told() as told:
                     self._take_answers(told)
                 case Changes() as changes:
@@ -238,7 +243,18 @@ class Line:
             self._end()
 
     def _take_answers(self, told: Told) -> None:
-        """Some of the answers to one `Ask`, or the reason why there are none."""
+        """Some of the answers to one `Ask`, or the reason why there are none.
+
+        Raises:
+            ProtocolError: they are nothing that a server says.
+        """
+        if told.code not in (Code.VALUE, *_NO_ANSWERS):
+            raise ProtocolError(f"a query came to {told.code}")
+        if told.code == Code.VALUE:
+            consistency_of(told.level, "", 0, None)
+        for code, _ in told.answers:
+            if code not in _ANSWERS:
+                raise ProtocolError(f"a query came to {code}")
         questions = self._told.pop(told.first, [])
         count = len(told.answers) if told.code == Code.VALUE else len(questions)
         for place, question in enumerate(questions[:count]):
@@ -263,18 +279,6 @@ class Line:
         for number, promise in self._watching.items():
             promise.give(outcome.Value(Changes(number, Code.NOT_LEADER)))
         self._watching.clear()
-
-
-def code_of(number: int) -> Code:
-    """What a server says has become of something.
-
-    Raises:
-        ProtocolError: there is no such code.
-    """
-    try:
-        return Code(number)
-    except ValueError:
-        raise ProtocolError(f"there is no code {number}") from None
 
 
 def _no_answer() -> Told:

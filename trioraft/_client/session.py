@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from trioraft._commands import name_of
@@ -10,6 +11,7 @@ from trioraft._limits import MAX_COMMAND_BYTES, SESSION_WINDOW
 from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
 
 _CONVERTER: Final = strict_converter(forbid_extra_keys=True)
+_MOST: Final = 1 << 63
 
 
 class Session:
@@ -41,6 +43,11 @@ class Session:
 
 
 def encoded(given: Any) -> bytes:
+    """A command or query as bytes.
+
+    Raises:
+        CommandRejected: it is none, or malformed, or too large.
+    """
     name = name_of(given)
     if name is None:
         raise CommandRejected(f"{type(given).__name__} lacks @trioraft.command or @trioraft.query")
@@ -54,14 +61,20 @@ def encoded(given: Any) -> bytes:
 
 
 def handle_of(cluster: str, session: int, sequence: int, data: bytes) -> bytes:
+    """Names a command of a session for good, and holds it."""
     return pack([cluster, session, sequence, data])
 
 
 def read_handle(handle: bytes) -> tuple[str, int, int, bytes]:
-    try:
+    """What `handle_of` was given.
+
+    Raises:
+        ValueError: it was not made there.
+    """
+    with contextlib.suppress(ProtocolError):
         match unpack(handle):
-            case [str(cluster), int(session), int(sequence), bytes(data)]:
+            case [str(cluster), int(session), int(sequence), bytes(data)] if (
+                0 < session < _MOST and 0 < sequence < _MOST and len(data) <= MAX_COMMAND_BYTES
+            ):
                 return cluster, session, sequence, data
-    except ProtocolError:
-        pass
     raise ValueError("this is no handle of a client's command")

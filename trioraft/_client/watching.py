@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
+import trio
 from attrs import frozen
 
 from trioraft._client.connection import Connected
 from trioraft._client.line import Line
+from trioraft._clock import Clock
 from trioraft._errors import Compacted, ProtocolError
 from trioraft._reads import Token
 from trioraft._sessions import Code
 from trioraft._wire.strict import MALFORMED, strict_converter, unpack
 
 _CONVERTER: Final = strict_converter(forbid_extra_keys=True)
-_TRIES: Final = 8
-"""So many servers in a row, not all of them different, must lack what comes next."""
 
 
 @frozen
@@ -43,12 +43,14 @@ class Watch:
         connected: Connected,
         token: Token,
         of: Any,
-        pause: Callable[[Line, int], Awaitable[None]],
+        pause: Callable[[Line, int, int], Awaitable[None]],
+        clock: Clock,
     ) -> None:
         self._connected = connected
         self._of = of
         self._pause = pause
-        self._waiting: deque[Change] = deque()
+        self._clock = clock
+        self._waiting: deque[tuple[bytes, int, Token]] = deque()
         self._fetched = token.index
         self.token = token
         """Everything up to here has been handed out, or changed nothing."""
@@ -57,36 +59,56 @@ class Watch:
         return self
 
     async def __anext__(self) -> Change:
-        lacking = lost = 0
+        await trio.lowlevel.checkpoint()
+        if not self._waiting:
+            await self._fetch()
+        data, index, token = self._waiting[0]
+        change = Change(self._read(data), index, token)
+        self._waiting.popleft()
+        self.token = token
+        return change
+
+    async def _fetch(self) -> None:
+        """Wait until something waits to be handed out.
+
+        Raises:
+            Compacted: no server that can be reached has what comes next.
+        """
+        lacking: set[str] = set()
+        since, lost = self._clock.now(), 0
         while not self._waiting:
             self.token = Token(self.token.cluster, self._fetched)
             line = await self._connected.line()
             page = await line.changes(self._fetched)
             if page.code == Code.VALUE:
-                lacking = lost = 0
+                lacking.clear()
+                since, lost = self._clock.now(), 0
                 self._take(page.index, page.changes)
             elif page.code == Code.FORGOTTEN:
-                lacking += 1
-                if lacking == _TRIES:
+                lacking.update(filter(None, [self._connected.leave(line)]))
+                if self._connected.only(lacking, since):
                     raise Compacted(f"what came behind entry {self._fetched} is kept nowhere")
-                self._connected.leave(line)
-                await self._pause(line, 1)
+                await self._pause(line, 1, page.code)
             else:
                 lost += 1
-                await self._pause(line, lost)
-        change = self._waiting.popleft()
-        self.token = change.token
-        return change
+                await self._pause(line, lost, page.code)
 
     def _take(self, index: int, changes: tuple[tuple[int, tuple[bytes, ...]], ...]) -> None:
+        """Keep what is new in a page, in order, to be handed out.
+
+        Raises:
+            ProtocolError: it is not in order.
+        """
         cluster, before = self.token.cluster, self._fetched
+        taken: list[tuple[bytes, int, Token]] = []
         for entry, values in changes:
             if entry <= before:
                 raise ProtocolError(f"entry {entry} was told behind {before}")
             for place, data in enumerate(values, 1):
                 token = Token(cluster, entry if place == len(values) else before)
-                self._waiting.append(Change(self._read(data), entry, token))
+                taken.append((data, entry, token))
             before = entry
+        self._waiting.extend(taken)
         self._fetched = max(index, before)
 
     def _read(self, data: bytes) -> Any:

@@ -106,7 +106,9 @@ def become_leader(node: Node, now: float) -> Outcome:
 
 def on_election_timeout(node: Node, event: ElectionTimeout) -> Outcome:
     """No leader was heard in time, or the election was not won."""
-    if not node.configuration.voter(node.me):
+    # A campaign is a vote, too: who has just started may have stood by a leader, in times that
+    # were longer than today's.
+    if not node.configuration.voter(node.me) or event.now < node.sticky_until:
         return node, [do.ElectionBy(event.now)]
     if isinstance(node.role, Campaigning) and not node.role.pre:
         if not node.disk.knows_term:

@@ -67,12 +67,12 @@ def lease_until(node: Node, since: float = -math.inf) -> float:
     """Until when nobody else can lead, if clocks drift within the bound; -inf: no lease.
 
     Counted from the sending of what was answered: the follower stands by its leader from a later
-    instant on.  What was sent before `since` does not count.
+    instant on.  What was sent up to `since` does not count.
     """
     role = node.role
     if not isinstance(role, Leading):
         return -math.inf
-    stand = {p.peer: p.stands_until for p in role.progress if p.answered_at >= since}
+    stand = {p.peer: p.stands_until for p in role.progress if p.answered_at > since}
     return node.agreed(math.inf, stand)
 
 

@@ -307,7 +307,10 @@ def on_append_entries_reply(
 def _note_answer(
     node: Node, progress: Progress, now: float, reply: AppendEntriesReply
 ) -> tuple[Progress, list[Effect]]:
-    """Remember when what was answered had been sent; answers may overtake each other."""
+    """Remember when what was answered had been sent; answers may overtake each other.
+
+    The newest word counts: what was promised before may rest on a clock that has stood still since.
+    """
     answered = [request for request in progress.unanswered if request[0] <= reply.number]
     if not answered:
         return progress, []
@@ -315,9 +318,9 @@ def _note_answer(
     stands = sent_at + reply.stickiness * (1 - node.settings.max_clock_drift)
     progress = evolve(
         progress,
-        answered_at=max(progress.answered_at, sent_at),
-        answered_round=max(progress.answered_round, round_),
-        stands_until=max(progress.stands_until, stands),
+        answered_at=sent_at,
+        answered_round=round_,
+        stands_until=stands,
         unanswered=progress.unanswered[len(answered) :],
     )
     return progress, [do.Answered(progress.peer, reply.number, now - sent_at)]

@@ -25,6 +25,10 @@ LOST: Final = (
 """How a connection ends when nothing is wrong with this server."""
 
 
+class Silent(ProtocolError):
+    """The other side gave no sign of life for too long."""
+
+
 Later = Callable[[], WireMessage | None]
 """A message that is made when its turn has come, of all that there is to say by then."""
 
@@ -113,7 +117,7 @@ class Conversation:
             if self._clock.now() < self._heard_at + self._patience:
                 continue
             if self._pinged:
-                raise ProtocolError(f"silent for {2 * self._patience:.3g} s")
+                raise Silent(f"silent for {2 * self._patience:.3g} s")
             self._pinged = True
             self._heard_at = self._clock.now()
             self.post(Ping())

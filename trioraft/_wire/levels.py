@@ -49,3 +49,13 @@ def consistency_of(name: str, cluster: str, index: int, seconds: float | None) -
             return Anything()
         case _:
             raise ProtocolError(f"a read of the unknown level {name!r:.40}")
+
+
+def level_told(name: str, asked: Consistency) -> Consistency:
+    """The level that an answer has: the very one that was asked for, or another one.
+
+    Raises:
+        ProtocolError: there is no such level.
+    """
+    told = consistency_of(name, "", 0, None)
+    return asked if type(told) is type(asked) else told

@@ -1,0 +1,44 @@
+"""How much of one client may be under way at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import trio
+
+from trioraft._limits import MAX_CLIENT_BYTES, MAX_CLIENT_COMMANDS
+
+
+class Room:
+    """Lets commands in while fewer and smaller ones are under way than may be."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+        self._in_front = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is let in for now."""
+        return self.count >= MAX_CLIENT_COMMANDS or self.bytes >= MAX_CLIENT_BYTES
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncGenerator[None]:
+        """Wait in front until there is room, and take it for the body."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self.is_full:
+            await self._in_front.park()
+        self.count += 1
+        self.bytes += size
+        self._let_one_in()  # and that one lets the next one in, as long as there is room
+        try:
+            yield
+        finally:
+            self.count -= 1
+            self.bytes -= size
+            self._let_one_in()
+
+    def _let_one_in(self) -> None:
+        if not self.is_full:
+            self._in_front.unpark()
