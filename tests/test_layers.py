@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "trioraft"
 LAYERS = [
     ["_errors", "_limits"],
     ["_clock", "_config"],
-    ["_rules.ids", "_rules.log"],
+    ["_rules.evolving", "_rules.ids", "_rules.log"],
     ["_rules.messages", "_rules.membership"],
     ["_rules.events", "_rules.effects"],
     ["_rules.node"],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from attrs import evolve
-
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.elections import become_follower
+from trioraft._rules.evolving import evolve
 from trioraft._rules.node import Leading, Node
 
 LAGGING_MOST = 4

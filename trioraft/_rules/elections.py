@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from attrs import evolve
-
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import ElectionTimeout, Persisted, SolicitDue
+from trioraft._rules.evolving import evolve
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply

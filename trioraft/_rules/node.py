@@ -1,7 +1,7 @@
 """One server's state, frozen: what figure 2 of the paper lists, and what this library adds.
 
 Grouped by who may have it: `Following`, `Campaigning` and `Leading` hold what only that role knows,
-so no rule can read a `next_index` that is not there.
+so no rule can read a `next_index` that is not there.  What steps change has no slots, for `evolve`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from trioraft._rules.evolving import evolve
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
@@ -32,7 +33,7 @@ class Settings:
     """How much faster another server's clock may run than this one's: a fraction, no time."""
 
 
-@frozen
+@frozen(slots=False)
 class Disk:
     """What was asked of the disk and what it has reported, by the numbers of the writes."""
 
@@ -75,7 +76,7 @@ class Disk:
         )
 
 
-@frozen
+@frozen(slots=False)
 class Following:
     """Listens to a leader, or waits for one."""
 
@@ -88,7 +89,7 @@ class Following:
     """A request with entries waits for the disk, and for its answer."""
 
 
-@frozen
+@frozen(slots=False)
 class Campaigning:
     """Asks for votes; in a pre-vote, whether it would get them."""
 
@@ -97,7 +98,7 @@ class Campaigning:
     """Who granted; in a real campaign without the own vote, which counts once it is durable."""
 
 
-@frozen
+@frozen(slots=False)
 class Progress:
     """What the leader knows of one follower."""
 
@@ -127,7 +128,7 @@ class Progress:
     """Its next entries are being read from the disk."""
 
 
-@frozen
+@frozen(slots=False)
 class Leading:
     """Replicates its log, for as long as a majority answers."""
 
@@ -158,7 +159,7 @@ class Leading:
 Role = Following | Campaigning | Leading
 
 
-@frozen
+@frozen(slots=False)
 class Node:
     """The whole protocol state of one server."""
 

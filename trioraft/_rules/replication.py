@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 
-from attrs import evolve
-
 from trioraft._errors import InternalError
 from trioraft._rules import effects as do
 from trioraft._rules.commitment import LAGGING_MOST, advance_commit, committing, watch_own_disk
@@ -25,6 +23,7 @@ from trioraft._rules.events import (
     Proposed,
     QuorumTimeout,
 )
+from trioraft._rules.evolving import evolve
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, AppendEntriesReply

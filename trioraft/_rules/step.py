@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import evolve
-
 from trioraft._rules.commitment import applying
 from trioraft._rules.effects import Effect
 from trioraft._rules.elections import (
@@ -38,6 +36,7 @@ from trioraft._rules.events import (
     Received,
     SolicitDue,
 )
+from trioraft._rules.evolving import evolve
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
