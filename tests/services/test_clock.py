@@ -314,3 +314,17 @@ async def test_rings_between_two_waits_are_one() -> None:
         await wait_all_tasks_blocked()
         assert turns == 3
         nursery.cancel_scope.cancel()
+
+
+async def test_only_one_task_at_a_time_waits_for_a_bell() -> None:
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await bell.wait()
+        bell.ring()
+    with trio.move_on_after(0):
+        await bell.wait()  # whoever gave up is in nobody's way
+    bell.ring()
+    await bell.wait()

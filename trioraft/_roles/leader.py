@@ -42,8 +42,8 @@ class Leader:
         Many commands between two turns of this task leave in one message: batching is the
         scheduler's work, not ours.
         """
-        host, bell = self.host, self.host.bell(peer)
+        host, turn = self.host, self.host.clock.timer(self.host.bell(peer))
         while True:
             host.step(host.append_due(peer, tenure))
-            with host.clock.until(host.node.heartbeat_at(peer)):
-                await bell.wait()
+            turn.move(host.node.heartbeat_at(peer))
+            await turn.wait()

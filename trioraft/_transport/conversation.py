@@ -112,8 +112,10 @@ class Conversation:
 
     async def _watch(self) -> None:
         """Ask for a sign of life after a silence, and give up after a second one."""
+        silence = self._clock.timer(Bell())
         while True:
-            await self._clock.sleep_until(self._heard_at + self._patience)
+            silence.move(self._heard_at + self._patience)
+            await silence.wait()
             if self._clock.now() < self._heard_at + self._patience:
                 continue
             if self._pinged:

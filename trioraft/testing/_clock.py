@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
 import trio
 
-from trioraft._clock import Clock
+from trioraft._clock import Bell, Clock, Timer
+from trioraft.testing._runs import VirtualClock, virtual_clock
 
 WORLD_BEGAN: Final = 1_700_000_000.0
 """UTC seconds at virtual time 0, by a clock that nobody has set wrong."""
@@ -35,6 +37,7 @@ class SimulatedClock(Clock):
         self._utc = utc
         self._frozen_until = -math.inf
         self._scopes: WeakKeyDictionary[trio.CancelScope, float] = WeakKeyDictionary()
+        self._timers: WeakKeyDictionary[VirtualTimer, None] = WeakKeyDictionary()
 
     # What befalls it
 
@@ -74,16 +77,25 @@ class SimulatedClock(Clock):
 
     def until(self, instant: float) -> trio.CancelScope:
         """See `Clock`."""
-        scope = trio.CancelScope(deadline=self._true(instant))
+        scope = trio.CancelScope(deadline=self.true(instant))
         self._scopes[scope] = instant
         return scope
 
     def move(self, scope: trio.CancelScope, instant: float) -> None:
         """See `Clock`."""
         self._scopes[scope] = instant
-        scope.deadline = self._true(instant)
+        scope.deadline = self.true(instant)
 
-    def _true(self, instant: float) -> float:
+    def timer(self, bell: Bell) -> Timer:
+        """See `Clock`."""
+        virtual = virtual_clock()
+        if virtual is None:
+            return Timer(self, bell)
+        timer = VirtualTimer(self, bell, virtual)
+        self._timers[timer] = None
+        return timer
+
+    def true(self, instant: float) -> float:
         """Trio's time of an instant of this clock."""
         if instant == math.inf:
             return instant
@@ -95,4 +107,45 @@ class SimulatedClock(Clock):
 
     def _move_all(self) -> None:
         for scope, instant in list(self._scopes.items()):
-            scope.deadline = self._true(instant)
+            scope.deadline = self.true(instant)
+        for timer in list(self._timers):
+            timer.move(timer.instant)
+
+
+class VirtualTimer(Timer):
+    """A timer of a seeded run: the run's clock rings, at a fraction of a cancel scope's cost."""
+
+    _clock: SimulatedClock
+
+    def __init__(self, clock: SimulatedClock, bell: Bell, virtual: VirtualClock) -> None:
+        super().__init__(clock, bell)
+        self._virtual = virtual
+        self._true = self._called_at = math.inf
+
+    def move(self, instant: float) -> None:
+        """See `Timer`."""
+        self.instant = instant
+        self._true = self._clock.true(instant)
+        if self._bell.is_listened_for:
+            self._set()
+
+    async def wait(self) -> None:
+        """See `Timer`."""
+        self._set()
+        await self._bell.wait()
+
+    def _set(self) -> None:
+        if self._true < self._called_at:  # else the call that is to come is early enough
+            self._called_at = self._true
+            self._virtual.call_at(self._true, partial(self._call, self._true))
+
+    def _call(self, instant: float) -> None:
+        if instant != self._called_at:
+            return  # an earlier call has taken the place of this one
+        self._called_at = math.inf
+        if not self._bell.is_listened_for:
+            return
+        if self._true <= instant:
+            self._bell.ring()
+        else:
+            self._set()
