@@ -123,14 +123,14 @@ TAGS: Final[dict[type[Any], str]] = {
     WatchFrom: "watch",
     Changes: "changes",
 }
-_CLASSES: Final = {tag: cls for cls, tag in TAGS.items()}
 _MOST: Final = 1 << 63
 
 
 def encode(message: WireMessage) -> bytes:
     """The message as bytes."""
-    fields = _CONVERTER.unstructure(message)
-    fields["t"] = TAGS[type(message)]
+    cls = type(message)
+    fields = _UNSTRUCTURE[cls](message)
+    fields["t"] = TAGS[cls]
     return pack(fields)
 
 
@@ -144,12 +144,13 @@ def decode(data: bytes) -> WireMessage:
         raise ProtocolError(f"a message of {len(data)} bytes; the most is {MAX_MESSAGE_BYTES}")
     fields = unpack(data)
     tag = fields.get("t") if isinstance(fields, dict) else None
-    cls = _CLASSES.get(tag) if isinstance(tag, str) else None
-    if cls is None:
+    known = _STRUCTURE.get(tag) if isinstance(tag, str) else None
+    if known is None:
         shown = tag if isinstance(tag, str) else type(tag).__name__
         raise ProtocolError(f"a message of the unknown type {shown:.40}")
+    cls, structure = known
     try:
-        message: WireMessage = _CONVERTER.structure(fields, cls)
+        message: WireMessage = structure(fields, cls)
     except MALFORMED as error:
         raise ProtocolError(f"a malformed {cls.__name__}: {error}") from error
     if isinstance(message, AppendEntries):
@@ -204,3 +205,7 @@ def _entries_from_wire(value: Any, _: Any) -> Entries:
 _CONVERTER = counting_converter()
 _CONVERTER.register_unstructure_hook(Entries, _entries_to_wire)
 _CONVERTER.register_structure_hook(Entries, _entries_from_wire)
+
+# Looked up once, not for each message.
+_UNSTRUCTURE: Final = {cls: _CONVERTER.get_unstructure_hook(cls) for cls in TAGS}
+_STRUCTURE: Final = {tag: (cls, _CONVERTER.get_structure_hook(cls)) for cls, tag in TAGS.items()}
