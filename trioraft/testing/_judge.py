@@ -117,9 +117,10 @@ class Judge:
     ) -> None:
         """One server has taken one event."""
         check(before, after)
-        self._digest.update(f"{_now()} {after.me.name} {type(event).__name__}".encode())
-        if after is not before:
-            self._digest.update(f"{after.term} {after.commit} {after.log.last_index}".encode())
+        self._digest.update(
+            f"{event.now} {after.me.name} {type(event).__name__} "
+            f"{after.term} {after.commit} {after.log.last_index}".encode()
+        )
         self.counts["steps"] += 1
         for effect in effects:
             if isinstance(effect, do.WriteEntries) and effect.cuts:
