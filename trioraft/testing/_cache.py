@@ -30,11 +30,12 @@ class File:
 
     def write(self, data: Bytes, offset: int) -> None:
         end = offset + len(data)
-        self.cache.extend(bytes(max(offset - len(self.cache), 0)))
-        self.cache[offset:end] = data
+        cache, dirty = self.cache, self.dirty
+        if offset > len(cache):
+            cache.extend(bytes(offset - len(cache)))
+        cache[offset:end] = data
         for page in range(offset // PAGE, -(-end // PAGE)):
-            version = bytes(self.cache[page * PAGE : (page + 1) * PAGE])
-            self.dirty.setdefault(page, []).append(version)
+            dirty.setdefault(page, []).append(bytes(cache[page * PAGE : (page + 1) * PAGE]))
 
     def resize(self, size: int) -> None:
         del self.cache[size:]
@@ -47,8 +48,7 @@ class File:
     def sync(self) -> None:
         for page, versions in self.dirty.items():
             self._put(page, versions[-1])
-        del self.disk[len(self.cache) :]
-        self.disk.extend(bytes(len(self.cache) - len(self.disk)))
+        self._fit_disk()
         self.dirty.clear()
 
     def lose_power(self, chance: Chance) -> None:
@@ -57,14 +57,23 @@ class File:
             if kept:
                 self._put(page, versions[kept - 1])
         if len(self.disk) != len(self.cache) and chance.randrange(2):
-            del self.disk[len(self.cache) :]
-            self.disk.extend(bytes(len(self.cache) - len(self.disk)))
+            self._fit_disk()
         self.dirty.clear()
         self.cache = bytearray(self.disk)
 
+    def _fit_disk(self) -> None:
+        """The file's size reaches the disk."""
+        missing = len(self.cache) - len(self.disk)
+        if missing > 0:
+            self.disk.extend(bytes(missing))
+        elif missing < 0:
+            del self.disk[missing:]
+
     def _put(self, page: int, data: bytes) -> None:
-        self.disk.extend(bytes(max(page * PAGE - len(self.disk), 0)))
-        self.disk[page * PAGE : page * PAGE + len(data)] = data
+        begin = page * PAGE
+        if begin > len(self.disk):
+            self.disk.extend(bytes(begin - len(self.disk)))
+        self.disk[begin : begin + len(data)] = data
 
 
 Names = dict[str, "File | Directory"]

@@ -166,7 +166,7 @@ class SimulatedFiles:
         taken = len(data) // 2 if fault in (DiskFault.SHORT, DiskFault.TORN) else len(data)
 
         def act() -> int:
-            handle.file.write(memoryview(data)[:taken], offset)
+            handle.file.write(data if taken == len(data) else data[:taken], offset)
             return taken
 
         return self._call("pwrite", handle.path, act)
