@@ -30,15 +30,11 @@ class Alarm:
         elif self._task is not None and instant != self._instant:
             self._set(instant)
 
-    async def wait(self, instant: float) -> None:
-        """Wait until that instant, or the one that it is moved to; always a checkpoint."""
-        await self._wait(instant, shielded=False)
+    async def wait(self, instant: float, *, shielded: bool = False) -> None:
+        """Wait until that instant, or the one that it is moved to; always a checkpoint.
 
-    async def wait_whatever_comes(self, instant: float) -> None:
-        """As `wait`, but no cancellation ends it."""
-        await self._wait(instant, shielded=True)
-
-    async def _wait(self, instant: float, *, shielded: bool) -> None:
+        If it is shielded, no cancellation ends it.
+        """
         if self._clock is None:
             with trio.CancelScope(deadline=instant, shield=shielded) as self._scope:
                 await trio.sleep_forever()

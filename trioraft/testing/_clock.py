@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from trioraft._clock import Bell, Clock, Timer
-from trioraft.testing._runs import VirtualClock, virtual_clock
+from trioraft.testing._runs import VirtualClock, time_reader, virtual_clock
 
 WORLD_BEGAN: Final = 1_700_000_000.0
 """UTC seconds at virtual time 0, by a clock that nobody has set wrong."""
@@ -31,6 +31,7 @@ class SimulatedClock(Clock):
             rate: its seconds per true second.
             utc: what its wall clock says at virtual time 0.
         """
+        self._time = time_reader()
         self._rate = rate
         self._since = 0.0
         self._then = offset
@@ -43,7 +44,7 @@ class SimulatedClock(Clock):
 
     def set_rate(self, rate: float) -> None:
         """Run at another speed from now on: `rate` seconds per true second."""
-        self._then, self._since = self.now(), trio.current_time()
+        self._then, self._since = self.now(), self._time()
         self._rate = rate
         self._move_all()
 
@@ -65,7 +66,7 @@ class SimulatedClock(Clock):
 
     def now(self) -> float:
         """See `Clock`."""
-        return self._then + (trio.current_time() - self._since) * self._rate
+        return self._then + (self._time() - self._since) * self._rate
 
     def slept(self) -> float:
         """See `Clock`: a simulated machine is never suspended."""
@@ -73,7 +74,7 @@ class SimulatedClock(Clock):
 
     def utc(self) -> float:
         """See `Clock`."""
-        return self._utc + trio.current_time()
+        return self._utc + self._time()
 
     def until(self, instant: float) -> trio.CancelScope:
         """See `Clock`."""

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import trio
-
 from trioraft.testing._alarm import Alarm
+from trioraft.testing._runs import time_reader
 
 T = TypeVar("T")
 
@@ -23,6 +22,7 @@ class SimulatedHop:
             latency: gives the seconds that a call takes, for each call anew.
         """
         self._latency = latency
+        self._time = time_reader()
         self._free_at = -math.inf
         self._frozen_until = -math.inf
         self._waits: dict[Alarm, float] = {}
@@ -42,11 +42,11 @@ class SimulatedHop:
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make the call when the ones before it are done; never cancelled, as no thread is."""
-        done_at = max(trio.current_time(), self._free_at) + self._latency()
+        done_at = max(self._time(), self._free_at) + self._latency()
         self._free_at = done_at
         alarm = Alarm()
         self._waits[alarm] = done_at
-        await alarm.wait_whatever_comes(max(done_at, self._frozen_until))
+        await alarm.wait(max(done_at, self._frozen_until), shielded=True)
         del self._waits[alarm]
         return work(*args)
 

@@ -265,7 +265,8 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
         try:
             # No turn for the others while there is room: most of what a run costs is such turns.
             await trio.lowlevel.checkpoint_if_cancelled()
-            await self.outgoing.room()
+            if self.outgoing.is_full:
+                await self.outgoing.room()
         except trio.Cancelled:
             self.leave(trio.BrokenResourceError)  # as a socket would, with half a message out
             raise

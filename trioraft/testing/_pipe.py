@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -12,6 +12,7 @@ import trio
 from attrs import define
 
 from trioraft.testing._alarm import Alarm
+from trioraft.testing._runs import time_reader
 
 QUEUE_MESSAGES: Final = 64
 """The most messages on their way in one direction of a connection; beyond that `send` waits."""
@@ -41,9 +42,8 @@ class Link:
     def draw(self) -> float:
         return self.delay() if callable(self.delay) else self.delay
 
-    def travel(self, size: int) -> float:
+    def travel(self, sent: float, size: int) -> float:
         """The instant at which a message that is sent now arrives, if nothing else befalls it."""
-        sent = trio.current_time()
         if self.bytes_per_second < math.inf:
             sent = self.busy_until = max(sent, self.busy_until) + size / self.bytes_per_second
         return sent + self.draw()
@@ -51,7 +51,10 @@ class Link:
     @property
     def is_silent(self) -> bool:
         """Whether whatever is sent is lost, and nobody is told."""
-        return self.is_held or not self.unplugged.isdisjoint((self.source, self.destination))
+        unplugged = self.unplugged
+        return self.is_held or (
+            bool(unplugged) and not unplugged.isdisjoint((self.source, self.destination))
+        )
 
     def heal(self) -> None:
         self.delay, self.is_cut, self.is_held = 0.0, False, False
@@ -73,6 +76,7 @@ class Pipe:
         self._count = 0
         self._last_arrival = -math.inf
         self._alarm = Alarm()
+        self._time = time_reader()
         self._room = trio.lowlevel.ParkingLot()
         self._is_lossy = False
         self.ending: Ending | None = None
@@ -91,7 +95,7 @@ class Pipe:
             self._is_lossy = True
             self._room.unpark_all()
         elif self.ending is None:
-            arrival = self._link.travel(len(item) if isinstance(item, bytes) else 0)
+            arrival = self._link.travel(self._time(), len(item) if isinstance(item, bytes) else 0)
             if self._link.fate is not None and isinstance(item, bytes):
                 for extra in self._link.fate():
                     self._insert(arrival + extra, item)
@@ -102,27 +106,30 @@ class Pipe:
         self._last_arrival = max(arrival, self._last_arrival)
         self._count += 1
         insort(self._queue, (arrival, self._count, item))
-        self.wake_up()
+        if self._queue[0][1] == self._count:
+            self.wake_up()
 
     def _due(self) -> float:
         """When the first message is there, or the end, and its receiver runs."""
         here = -math.inf if self.ending is not None else math.inf
         if self._queue:
             here = self._queue[0][0]
-        return max(here, self._paused.get(self._destination, -math.inf))
+        paused = self._paused.get(self._destination, here)
+        return max(here, paused)
 
     @property
     def is_ready(self) -> bool:
         """Whether `take` has something to give, or to raise."""
-        return self._due() <= trio.current_time()
+        return self._due() <= self._time()
 
     def take(self) -> bytes | None:
         """The first message if it is here.  Raises the ending as soon as that is."""
         if not self.is_ready:
             return None
         if self.ending is None:
+            if len(self._queue) >= QUEUE_MESSAGES:
+                self._room.unpark_all()
             _, _, item = self._queue.pop(0)
-            self._room.unpark_all()
             if isinstance(item, bytes):
                 return item
             self.ending = item
@@ -145,9 +152,9 @@ class Pipe:
         """Let the reader look when there is something to see."""
         self._alarm.move(self._due())
 
-    async def change(self) -> None:
+    def change(self) -> Awaitable[None]:
         """Wait until the first message is here, or the end."""
-        await self._alarm.wait(self._due())
+        return self._alarm.wait(self._due())
 
     async def room(self) -> None:
         """Wait until a message may be put in, or nobody would get it."""

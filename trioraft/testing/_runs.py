@@ -90,8 +90,14 @@ _CLOCK: Final[trio.lowlevel.RunVar[VirtualClock | None]] = trio.lowlevel.RunVar(
 
 
 def virtual_clock() -> VirtualClock | None:
-    """The clock of this run, if it is a seeded one."""
-    return _CLOCK.get()
+    """The clock of this run, if there is one and it is seeded."""
+    return _CLOCK.get() if trio.lowlevel.in_trio_run() else None
+
+
+def time_reader() -> Callable[[], float]:
+    """What tells the time of this run: in a seeded one its clock itself, else Trio's."""
+    clock = virtual_clock()
+    return trio.current_time if clock is None else clock.current_time
 
 
 def seeded_run(seed: int, main: Callable[..., Awaitable[T]], *args: object) -> T:
