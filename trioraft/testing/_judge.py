@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import outcome
 import trio
@@ -36,6 +37,9 @@ from trioraft._state import HardState
 from trioraft._wire.frames import Entry, checksum, identity
 from trioraft.abc import Batch, Recovered
 from trioraft.testing._operations import Raised, plain
+
+
+_NUMBERS: Final = struct.Struct("<dQQQ")
 
 
 class PropertyBroken(AssertionError):
@@ -117,10 +121,8 @@ class Judge:
     ) -> None:
         """One server has taken one event."""
         check(before, after)
-        self._digest.update(
-            f"{event.now} {after.me.name} {type(event).__name__} "
-            f"{after.term} {after.commit} {after.log.last_index}".encode()
-        )
+        numbers = _NUMBERS.pack(event.now, after.term, after.commit, after.log.last_index)
+        self._digest.update(f"{after.me.name} {type(event).__name__}".encode() + numbers)
         self.counts["steps"] += 1
         for effect in effects:
             if isinstance(effect, do.WriteEntries) and effect.cuts:
