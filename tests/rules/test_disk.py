@@ -290,6 +290,7 @@ def test_a_broken_invariant_is_named() -> None:
     node = leader(1, 1)
     role = role_of(node, Leading)
     ahead = role.with_progress(evolve(role.progress[0], match_index=9, next_index=9))
+    astray = role.with_progress(evolve(role.progress[0], match_index=1, next_index=1))
     for broken, what in (
         (evolve(node, term=1), "a term never falls"),
         (evolve(node, voted_for=B), "a vote is cast once a term"),
@@ -298,11 +299,14 @@ def test_a_broken_invariant_is_named() -> None:
         (evolve(node, role=evolve(role, first_index=1)), "begins with its no-op"),
         (evolve(node, log=Log().extended(entries(1, 1, 2, 2))), "a leader only appends"),
         (evolve(node, role=ahead), "no match is beyond the log"),
+        (evolve(node, role=astray), "next follows match"),
         (evolve(node, disk=evolve(node.disk, index=9)), "what is durable is in the log"),
         (evolve(node, disk=evolve(node.disk, done=99)), "no more than it was asked"),
     ):
         with pytest.raises(InternalError, match=what):
             check(node, broken)
+    with pytest.raises(InternalError, match="a leader voted for itself"):
+        check(evolve(node, voted_for=None), evolve(node, voted_for=B))
     before, _ = hear(follower(1, 1), B, append(1, 2, 1, commit=2))
     for broken, what in (
         (evolve(before, commit=1), "the commit index never falls"),

@@ -15,54 +15,52 @@ def check(before: Node, after: Node) -> None:
     Raises:
         InternalError: naming the first relation that is broken.
     """
-    if after is before:
-        return
-    for what, holds in _relations(before, after):
-        if not holds:
-            raise InternalError(f"{after.me}: {what}\nbefore {before}\nafter {after}")
+    what = None if after is before else _broken(before, after) or _broken_by_role(before, after)
+    if what is not None:
+        raise InternalError(f"{after.me}: {what}\nbefore {before}\nafter {after}")
 
 
-def _relations(before: Node, after: Node) -> list[tuple[str, bool]]:
-    same_term = after.term == before.term
-    last = after.log.last_index
-    relations = [
-        ("a term never falls", after.term >= before.term),
-        (
-            "a vote is cast once a term",
-            not same_term or before.voted_for in (None, after.voted_for),
-        ),
-        ("the commit index never falls", after.commit >= before.commit),
-        ("what is committed is in the log", after.commit <= last),
-        (
-            "what is committed is never cut",
-            after.log is before.log
-            or after.log.cut(before.commit) == before.log.cut(before.commit),
-        ),
-        ("no entry is of a later term than the server", after.log.last_term <= after.term),
-        ("what is durable is in the log", after.disk.index <= last),
-        ("the disk does no more than it was asked", after.disk.done <= after.disk.asked),
-        (
-            "a new role is a new tenure",
-            type(after.role) is type(before.role) or after.tenure > before.tenure,
-        ),
-    ]
-    match after.role:
-        case Following(verified=verified):
-            relations.append(("what is verified is in the log", verified <= last))
-        case Leading(first_index=first, progress=progress):
-            relations += [
-                ("a leader's term begins with its no-op", after.log.term_at(first) == after.term),
-                (
-                    "a leader only appends",
-                    after.log is before.log
-                    or not isinstance(before.role, Leading)
-                    or after.log.cut(before.log.last_index) == before.log,
-                ),
-                ("a leader voted for itself", after.voted_for == after.me),
-                ("no match is beyond the log", all(p.match_index <= last for p in progress)),
-                (
-                    "next follows match, and is at most one behind the end",
-                    all(p.match_index < p.next_index <= last + 1 for p in progress),
-                ),
-            ]
-    return relations
+def _broken(before: Node, after: Node) -> str | None:
+    """The first relation that no server's step may break, and this one does."""
+    log, disk = after.log, after.disk
+    if after.term < before.term:
+        return "a term never falls"
+    if after.term == before.term and before.voted_for not in (None, after.voted_for):
+        return "a vote is cast once a term"
+    if after.commit < before.commit:
+        return "the commit index never falls"
+    if after.commit > log.last_index:
+        return "what is committed is in the log"
+    if log is not before.log and log.cut(before.commit) != before.log.cut(before.commit):
+        return "what is committed is never cut"
+    if log.last_term > after.term:
+        return "no entry is of a later term than the server"
+    if disk.index > log.last_index:
+        return "what is durable is in the log"
+    if disk.done > disk.asked:
+        return "the disk does no more than it was asked"
+    if type(after.role) is not type(before.role) and after.tenure <= before.tenure:
+        return "a new role is a new tenure"
+    return None
+
+
+def _broken_by_role(before: Node, after: Node) -> str | None:
+    """The first relation that this role may not break, and does."""
+    role, log = after.role, after.log
+    if isinstance(role, Following) and role.verified > log.last_index:
+        return "what is verified is in the log"
+    if not isinstance(role, Leading):
+        return None
+    if log.term_at(role.first_index) != after.term:
+        return "a leader's term begins with its no-op"
+    appends = log is before.log or log.cut(before.log.last_index) == before.log
+    if isinstance(before.role, Leading) and not appends:
+        return "a leader only appends"
+    if after.voted_for != after.me:
+        return "a leader voted for itself"
+    for follower in role.progress:
+        if follower.match_index > log.last_index:
+            return "no match is beyond the log"
+        if not follower.match_index < follower.next_index <= log.last_index + 1:
+            return "next follows match, and is at most one behind the end"
+    return None
