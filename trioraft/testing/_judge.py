@@ -38,7 +38,6 @@ from trioraft._wire.frames import Entry, checksum, identity
 from trioraft.abc import Batch, Recovered
 from trioraft.testing._operations import Raised, plain
 
-
 _NUMBERS: Final = struct.Struct("<dQQQ")
 
 

@@ -267,10 +267,10 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
             await trio.lowlevel.checkpoint_if_cancelled()
             if self.outgoing.is_full:
                 await self.outgoing.room()
+                self._check()
         except trio.Cancelled:
             self.leave(trio.BrokenResourceError)  # as a socket would, with half a message out
             raise
-        self._check()
         if self.outgoing.ending is not None:
             raise trio.BrokenResourceError("the other side is gone")
         if self._network.tap is not None:
@@ -280,6 +280,9 @@ class _MemoryConnection(trio.abc.Channel[bytes]):
     async def receive(self) -> bytes:
         if self.incoming.is_ready:
             await trio.lowlevel.checkpoint()
+        else:
+            self._check()
+            await self.incoming.change()
         while True:
             self._check()
             message = self.incoming.take()
