@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cache
 from typing import Any, Final, get_args, get_origin
 
 import cattrs
@@ -32,12 +33,17 @@ MALFORMED = (
 _MOST: Final = 1 << 63
 
 
-def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
-    """A converter to and from msgpack with strict primitives.
+@cache
+def strict_converter() -> MsgpackConverter:
+    """The converter to and from msgpack with strict primitives and strict keys.
 
-    Unknown keys are ignored where a newer version may add some, and forbidden where a server that
-    ignores one would diverge from a server that knows it.
+    Unknown keys are forbidden: a server that ignored one would diverge from a server that knows it.
+    All share it: a class is looked at once in a process, not once in each server's life.
     """
+    return _new_converter(forbid_extra_keys=True)
+
+
+def _new_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
     converter = make_converter(forbid_extra_keys=forbid_extra_keys, detailed_validation=False)
     for primitive in (int, str, bytes, bool, float):
         converter.register_structure_hook(primitive, _exactly(primitive))
@@ -48,9 +54,10 @@ def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
 def counting_converter() -> MsgpackConverter:
     """A strict converter for our own messages and state, where every number counts something.
 
-    Terms, indexes and requests are natural; times are seconds; unknown keys are ignored.
+    Terms, indexes and requests are natural; times are seconds; unknown keys are ignored, for a
+    newer version may add some.
     """
-    converter = strict_converter(forbid_extra_keys=False)
+    converter = _new_converter(forbid_extra_keys=False)
     converter.register_structure_hook(int, _natural)
     converter.register_structure_hook(float, _seconds)
     return converter
