@@ -59,5 +59,10 @@ class Alarm:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+async def sleep(seconds: float) -> None:
+    """As `trio.sleep`, and cheaper in a seeded run."""
+    await Alarm().wait(trio.current_time() + seconds)
+
+
 def _go_on(_: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED

@@ -24,6 +24,7 @@ from trioraft._errors import (
     ServerStopped,
 )
 from trioraft._server import Server
+from trioraft.testing._alarm import sleep
 from trioraft.testing._bookkeeping import Bookkeeping
 from trioraft.testing._cluster import SimulatedCluster
 from trioraft.testing._history import Begun, History
@@ -99,7 +100,7 @@ class Clients:
     ) -> None:
         hint: str | None = None
         while True:
-            await trio.sleep(chance.uniform(0, 2 * self._pause))
+            await sleep(chance.uniform(0, 2 * self._pause))
             given = self._draw(drawing)
             self.drawn.append(number)
             number += of
@@ -126,10 +127,10 @@ class Clients:
                 await self._ask_server(name, servers[asked], given, chance)
             except NotLeaderError as error:
                 hint = error.leader
-                await trio.sleep(chance.uniform(0, 0.02))
+                await sleep(chance.uniform(0, 0.02))
             except (CommandRejected, ServerStopped):
                 hint = None
-                await trio.sleep(chance.uniform(0, 0.02))
+                await sleep(chance.uniform(0, 0.02))
             else:
                 return asked
         return None

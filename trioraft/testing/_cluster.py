@@ -16,6 +16,7 @@ from trioraft._errors import StorageError
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
+from trioraft.testing._alarm import sleep
 from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
 from trioraft.testing._host import SimulatedHost
 from trioraft.testing._judge import Judge
@@ -329,7 +330,7 @@ class SimulatedCluster:
         while not (found := holds()):
             if trio.current_time() >= end:
                 raise NotInTime(f"it did not come to hold within {within:g} s\n{self.describe()}")
-            await trio.sleep(_LOOK)
+            await sleep(_LOOK)
         return found
 
     async def settled(self, within: float) -> Server:

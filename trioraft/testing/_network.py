@@ -17,6 +17,7 @@ import trio
 from trioraft._limits import MAX_MESSAGE_BYTES
 from trioraft._transport.addresses import parse_address
 from trioraft.abc import Connection
+from trioraft.testing._alarm import sleep
 from trioraft.testing._pipe import Delay, Ending, Fate, Link, Pipe
 
 DIAL_SECONDS: Final = 5.0
@@ -152,8 +153,10 @@ class MemoryNetwork:
     async def _dial(self, source: str, destination: str) -> _MemoryConnection:
         """Open a connection, start its handler over there, and return the near end."""
         there, back = self._link(source, destination), self._link(destination, source)
-        await trio.sleep(there.draw() + back.draw())
-        await trio.sleep_until(self._paused.get(source, -math.inf))
+        await sleep(there.draw() + back.draw())
+        paused_until = self._paused.get(source, -math.inf)
+        if paused_until > trio.current_time():
+            await trio.sleep_until(paused_until)
         if there.is_silent or back.is_silent:
             await trio.sleep(DIAL_SECONDS)
             raise TimeoutError(f"{destination} did not answer within {DIAL_SECONDS} s")
