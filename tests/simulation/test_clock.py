@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.server.worlds import in_virtual_time
+from trioraft._clock import Bell, Timer
 from trioraft.testing import SimulatedClock, seeded_run
 
 
@@ -121,3 +122,64 @@ async def test_it_works_under_trios_mock_clock_too(autojump_clock: MockClock) ->
     began = trio.current_time()
     await clock.sleep_until(clock.now() + 6)
     assert trio.current_time() - began == pytest.approx(3)
+
+
+def timers(clock: SimulatedClock, count: int) -> list[tuple[Timer, Bell]]:
+    bells = [Bell() for _ in range(count)]
+    return [(clock.timer(bell), bell) for bell in bells]
+
+
+@in_virtual_time
+async def test_a_timer_rings_when_its_instant_comes_wherever_it_was_moved_meanwhile() -> None:
+    clock = SimulatedClock(rate=2)
+    rang: dict[int, float] = {}
+
+    async def wait(number: int, timer: Timer) -> None:
+        await timer.wait()
+        rang[number] = trio.current_time()
+
+    made = timers(clock, 4)
+    async with trio.open_nursery() as nursery:
+        for number, (timer, _) in enumerate(made):
+            timer.move(8)
+            nursery.start_soon(wait, number, timer)
+        await trio.sleep(1)
+        made[0][0].move(4)  # earlier
+        made[1][0].move(20)  # later: the first call finds nothing to ring for
+        made[2][0].move(4)
+        made[2][0].move(12)  # both
+        made[3][1].ring()  # by hand
+    assert rang == {3: 1, 0: 2, 2: 6, 1: 10}
+
+
+@in_virtual_time
+async def test_a_timer_follows_its_clock() -> None:
+    clock = SimulatedClock()
+    ((timer, _),) = timers(clock, 1)
+    timer.move(10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timer.wait)
+        await trio.sleep(2)
+        clock.set_rate(4)
+    assert trio.current_time() == pytest.approx(4)
+    timer.move(clock.now() + 4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timer.wait)
+        clock.freeze(until=9)
+    assert trio.current_time() == 9
+
+
+@in_virtual_time
+async def test_a_timer_whose_instant_nobody_awaits_rings_no_bell() -> None:
+    clock = SimulatedClock()
+    ((timer, bell),) = timers(clock, 1)
+    timer.move(1)
+    with trio.move_on_after(0.5):
+        await timer.wait()
+    await trio.sleep(2)
+    with trio.move_on_after(5) as scope:
+        await bell.wait()
+    assert scope.cancelled_caught
+    before = trio.current_time()
+    await timer.wait()  # its instant is long over
+    assert trio.current_time() == before

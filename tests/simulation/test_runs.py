@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
+from functools import partial
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ import trio.testing
 from trio._core import _run as scheduler
 
 from trioraft.testing import seeded_run
+from trioraft.testing._runs import time_reader, virtual_clock
 
 
 async def race(count: int = 8) -> list[int]:
@@ -107,3 +109,57 @@ def test_what_main_raises_comes_out() -> None:
     with pytest.raises(KeyError):
         seeded_run(1, main)
     assert gc.isenabled()
+
+
+def test_the_runner_that_the_clock_looks_into_is_as_it_expects() -> None:
+    """A canary like the first one: what nothing comes from, or goes to, need not be asked."""
+
+    async def main() -> None:
+        await trio.sleep(1)
+        runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+        assert runner.io_manager.statistics().tasks_waiting_read == 1  # Trio's own
+        assert len(runner.runq) == 0
+        assert len(runner.waiting_for_idle) == 0
+
+    seeded_run(1, main)
+
+
+def test_what_comes_from_outside_is_noticed_all_the_same() -> None:
+    """Now and then while tasks run, and at once when nothing else could ever happen."""
+
+    async def idle() -> None:
+        await trio.to_thread.run_sync(int)
+
+    async def busy() -> None:
+        async with trio.open_nursery() as nursery:
+            done = trio.Event()
+
+            async def spin() -> None:
+                while not done.is_set():
+                    await trio.lowlevel.checkpoint()
+
+            nursery.start_soon(spin)
+            await trio.to_thread.run_sync(int)
+            done.set()
+
+    seeded_run(1, idle)
+    seeded_run(1, busy)
+
+
+def test_time_passes_over_calls_that_wake_nobody() -> None:
+    async def main() -> list[float]:
+        clock, called = virtual_clock(), []
+        assert clock is not None
+        for instant in (3.0, 1.0, 2.0):
+            clock.call_at(instant, partial(called.append, instant))
+        await trio.sleep(2.5)
+        assert called == [1.0, 2.0]
+        await trio.sleep(2.5)
+        return called
+
+    assert seeded_run(1, main) == [1.0, 2.0, 3.0]
+
+
+async def test_outside_of_a_seeded_run_there_is_no_clock_of_its_own() -> None:
+    assert virtual_clock() is None
+    assert time_reader() is trio.current_time

@@ -12,9 +12,9 @@ import enum
 import errno
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from attrs import define, frozen
+from attrs import define
 
 from trioraft._errors import StorageLocked
 from trioraft._storage.files import Bytes
@@ -41,8 +41,7 @@ class DiskFault(enum.Enum):
 _ERRNO: Final = {DiskFault.BROKEN: errno.EIO, DiskFault.FULL: errno.ENOSPC}
 
 
-@frozen
-class Call:
+class Call(NamedTuple):
     """One call of the file system, for tests to look at."""
 
     name: str
@@ -155,7 +154,6 @@ class SimulatedFiles:
     def pread(self, file: int, size: int, offset: int) -> bytes:
         """See `trioraft._storage.files.Files`."""
         handle = self._handle_of(file)
-
         cache = handle.file.cache
         return self._call("pread", handle.path, lambda: bytes(cache[offset : offset + size]))
 
@@ -264,6 +262,8 @@ class SimulatedFiles:
             raise Crash
         self._count += 1
         self.calls.append(Call(name, path))
+        if not self._faults and not self._next_faults:
+            return act()
         fault = self._faults.pop(self._count, None) or self._next_faults.pop(name, None)
         if fault is DiskFault.CRASH_BEFORE or (fault is DiskFault.TORN and name != "pwrite"):
             self._is_down = True
