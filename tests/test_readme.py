@@ -23,6 +23,7 @@ def test_the_readme_prints_what_it_says(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.unmeasured
 def test_the_readmes_simulation_finds_nothing_wrong(raft_simulation: RaftSimulation) -> None:
     text = README.read_text()
     names: dict[str, object] = {"__name__": "readme"}

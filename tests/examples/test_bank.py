@@ -10,6 +10,7 @@ from examples.bank.bugs import BankOfSets, GenerousBank, LuckyBank
 from trioraft.testing import RaftSimulation, SimulationFailed
 
 
+@pytest.mark.unmeasured
 def test_a_good_bank_passes(raft_simulation: RaftSimulation) -> None:
     of_its_author.test_the_bank_survives_whatever_befalls_its_servers(raft_simulation)
 
@@ -33,6 +34,7 @@ def test_a_bad_bank_is_found_and_the_report_says_how(
     assert "--raft-replay '" in report
 
 
+@pytest.mark.unmeasured
 def test_the_shortest_history_is_two_commands(raft_simulation: RaftSimulation) -> None:
     """Open an account, send money to oneself: nothing else is left of ten seconds of faults."""
     with pytest.raises(SimulationFailed) as raised:

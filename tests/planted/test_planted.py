@@ -59,6 +59,7 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
     assert len({bug.changes for bug in BUGS}) == len(BUGS)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("profile", ALL)
 def test_without_a_bug_no_seed_fails(profile: str) -> None:
     for seed in range(3 if profile == "harsh" else 1):

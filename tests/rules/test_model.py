@@ -30,6 +30,8 @@ from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
 from trioraft._rules.node import Disk, Leading, Node
 
+pytestmark = pytest.mark.unmeasured
+
 WIDE = Bounds(
     term=40, log=40, requests=200, proposals=12, restarts=8, links=6, fetches=True, servers=3
 )

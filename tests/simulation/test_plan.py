@@ -158,6 +158,7 @@ def test_a_profile_of_ones_own() -> None:
     ]
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32 - 1), fault_plans(NAMES, seconds=2.0, most=6))
 def test_hypothesis_draws_plans_and_nothing_breaks(seed: int, plan: list[Fault]) -> None:

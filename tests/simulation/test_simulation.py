@@ -135,6 +135,7 @@ class Honest(RegisterModel):
 STALE = Experiment(Stale, draw_stale, profile=CALM, seconds=3.0, pause=0.02, model=Honest())
 
 
+@pytest.mark.unmeasured
 def test_a_history_that_is_not_linearizable_is_found_and_shortened() -> None:
     report = run(1, STALE)
     assert isinstance(report.failure, PropertyBroken)

@@ -9,6 +9,8 @@ import pytest
 from tests.storage.course import SCENARIOS, Course, Everything, Nothing, Scenario, power_cuts
 from trioraft.testing._disk import Crash, DiskFault
 
+pytestmark = pytest.mark.unmeasured
+
 KILLS = [DiskFault.CRASH_BEFORE, DiskFault.CRASH_AFTER]
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
 
