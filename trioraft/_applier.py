@@ -90,7 +90,8 @@ class Applier:
                 for frame in await self._next_frames():
                     self._apply(parse_entry(frame))
                 self._moved.unpark_all()
-                await trio.lowlevel.checkpoint()
+                if self.applied < self._target:
+                    await trio.lowlevel.checkpoint()
 
     async def _next_frames(self) -> Sequence[bytes]:
         """What is due next, from memory if it is there.

@@ -137,7 +137,7 @@ class Vocabulary:
             if name in self._named:
                 raise ValueError(f"two commands have the name {name!r}")
             self._named[name] = cls
-        self._converter = strict_converter()
+        self._converter = strict_converter(forbid_extra_keys=True)
         self._results: dict[type[Any], Any] = {}
 
     @property

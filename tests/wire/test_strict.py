@@ -10,7 +10,7 @@ import pytest
 from trioraft import ProtocolError
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, strict_converter, unpack
 
-CONVERTER = strict_converter()
+CONVERTER = strict_converter(forbid_extra_keys=True)
 
 
 @attrs.frozen

@@ -34,13 +34,14 @@ _MOST: Final = 1 << 63
 
 
 @cache
-def strict_converter() -> MsgpackConverter:
-    """The converter to and from msgpack with strict primitives and strict keys.
+def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
+    """The converter to and from msgpack with strict primitives.
 
-    Unknown keys are forbidden: a server that ignored one would diverge from a server that knows it.
-    All share it: a class is looked at once in a process, not once in each server's life.
+    Unknown keys are ignored where a newer version may add some, and forbidden where a server that
+    ignores one would diverge from a server that knows it.  All share it: a class is looked at once
+    in a process, not once in each server's life.
     """
-    return _new_converter(forbid_extra_keys=True)
+    return _new_converter(forbid_extra_keys=forbid_extra_keys)
 
 
 def _new_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:

@@ -28,7 +28,7 @@ from trioraft._errors import TrioraftError
 from trioraft._wire.strict import MALFORMED, strict_converter
 from trioraft.testing._operations import Operation, Raised, plain
 
-_CONVERTER: Final = strict_converter()
+_CONVERTER: Final = strict_converter(forbid_extra_keys=True)
 _TAGS: Final = frozenset(("base64", "float", "dict"))
 _ODD_FLOATS: Final = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _KEYS: Final = frozenset(("client", "called", "returned", "input", "output", "raised"))

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from trioraft._errors import CommandFailed
 from trioraft._wire.strict import strict_converter
 
-_CONVERTER: Final = strict_converter()
+_CONVERTER: Final = strict_converter(forbid_extra_keys=True)
 _ATOMS: Final = frozenset((type(None), bool, int, float, str, bytes))
 
 
