@@ -41,5 +41,7 @@ def test_every_command_error_says_what_became_of_the_command() -> None:
         trioraft.Busy: "not done",
         trioraft.OutcomeUnknown: "unknown",
         trioraft.CommandFailed: "done",
+        trioraft.ResultLost: "done",
+        trioraft.SessionExpired: "unknown",
     }
     assert {error: error.outcome for error in outcomes} == outcomes

@@ -4,7 +4,7 @@ import logging as _logging
 
 from trioraft._client.client import Client as Client
 from trioraft._client.client import Pending as Pending
-from trioraft._client.client import open_client as open_client
+from trioraft._client.opening import open_client as open_client
 from trioraft._client.watching import Change as Change
 from trioraft._client.watching import Watch as Watch
 from trioraft._commands import Applied as Applied
@@ -25,6 +25,7 @@ from trioraft._errors import NotLeaderError as NotLeaderError
 from trioraft._errors import Outcome as Outcome
 from trioraft._errors import OutcomeUnknown as OutcomeUnknown
 from trioraft._errors import ProtocolError as ProtocolError
+from trioraft._errors import ResultLost as ResultLost
 from trioraft._errors import ServerStopped as ServerStopped
 from trioraft._errors import SessionExpired as SessionExpired
 from trioraft._errors import StorageCorrupt as StorageCorrupt

@@ -86,6 +86,24 @@ class Answering:
             return None
         return Answer(value, Lease(), applied, 0.0) if self._holds() else None
 
+    async def was_committed(self, index: int, term: int) -> bool:
+        """Whether an entry is committed, or surely never will be; asked of a leader.
+
+        Raises:
+            NotLeaderError: this server does not lead, or leads no more.
+            ServerStopped: the server has ended meanwhile.
+        """
+        core = self._core
+        with core.reading.led():
+            mine = core.node.term
+            # From here on this term's no-op is committed.  What has another term behind it, or is
+            # of an earlier term and not before it, can't be in any leader's log again (5.4).
+            known = await core.reading.index()
+            if term == mine and index <= core.node.log.last_index:
+                known = max(known, index)
+            await core.applier.reached(known)
+        return index <= core.applier.applied and core.node.log.term_at(index) == term
+
     def _holds(self) -> bool:
         return self._core.reading.lease() > self._core.clock.now()
 

@@ -37,6 +37,7 @@ from trioraft._wire.asking import (
     ManageSession,
     Result,
     Results,
+    Settle,
     Told,
     WatchFrom,
 )
@@ -106,6 +107,8 @@ class Desk:
                     case ManageSession(number, verb, session, forwarded):
                         tell = self._telling(number)
                         self._front.manage(verb, session, tell, forwarded=forwarded)
+                    case Settle(number):
+                        nursery.start_soon(self._settle, message, self._telling(number))
                     case Ask(first, queries):
                         if self._queries + len(queries) > MAX_PENDING_QUERIES:
                             self._conversation.post(Told(first, Code.BUSY))
@@ -166,6 +169,10 @@ class Desk:
         if self._results:
             self._conversation.post(self._next_results)
         return Results(tuple(taken))
+
+    async def _settle(self, settle: Settle, tell: Callable[[Reply], None]) -> None:
+        index, term = settle.index, settle.term
+        tell(await self._front.settle(index, term, forwarded=settle.forwarded))
 
     # -- queries -------------------------------------------------------------------------------
 

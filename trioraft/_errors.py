@@ -71,6 +71,12 @@ class SessionExpired(OutcomeUnknown):
     """
 
 
+class ResultLost(CommandError):
+    """The command is done, once, and what it came to was kept nowhere."""
+
+    outcome: Outcome = "done"
+
+
 class CommandFailed(CommandError):
     """The command was committed, and its apply raised, alike on every server.
 

@@ -151,6 +151,27 @@ class Front:
                 lambda line, asked: line.manage(verb, session, asked), data, tell
             )
 
+    async def settle(self, index: int, term: int, *, forwarded: bool) -> Reply:
+        """Say whether an entry is done, `VALUE`, or surely is not, `REJECTED`."""
+        if not isinstance(self.core.node.role, Leading):
+            if forwarded or self.core.node.leader is None:
+                return self.core.refusal()
+            promise: Promise[Reply] = Promise()
+            self.forwarder.forward(
+                lambda line, asked: line.settle(index, term, asked),
+                b"",
+                lambda reply: promise.give(outcome.Value(reply)),
+            )
+            return await promise.result()
+        try:
+            if await self.answering.was_committed(index, term):
+                return Reply(Code.VALUE, index, term)
+        except NotLeaderError:
+            return self.core.refusal()
+        except ServerStopped:
+            return Reply(Code.STOPPED, 0, 0)
+        return rejected(f"entry {index} of term {term} was never committed: it is not done")
+
     def _take(self, data: bytes, tell: Tell) -> None:
         try:
             call, command_data = unpack_call(data)

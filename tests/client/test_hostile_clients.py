@@ -126,13 +126,14 @@ async def check_alive(cluster: Cluster) -> None:
 
 def first_words() -> dict[str, WireMessage | bytes]:
     long = "x" * (MAX_MESSAGE_BYTES - 200)
+    longest = "x" * (MAX_MESSAGE_BYTES - 50)
     hello = Hello(long, "n2", "i", 1, "n", "a", PROTOCOL_VERSION, (), (), "n1")
     return {
         "garbage": b"\xff\x00",
         "nothing": b"",
         "another version": Caller(PROTOCOL_VERSION + 1),
         "another cluster": Caller(PROTOCOL_VERSION, "other"),
-        "a cluster with a long name": Caller(PROTOCOL_VERSION, long),
+        "a cluster with a long name": Caller(PROTOCOL_VERSION, longest),
         "a server of a cluster with a long name": hello,
         "a server that expects a long name": attrs.evolve(hello, cluster=None, expected=long),
         "no first word": Pong(),

@@ -122,10 +122,10 @@ async def test_what_may_have_been_done_is_never_told_as_not_done(lost: Code | No
 @pytest.mark.parametrize("lost", [Code.UNKNOWN, None])
 @in_virtual_time
 async def test_an_expired_session_is_unknown_for_what_may_have_been_done(lost: Code | None) -> None:
-    result, server = await outcome_of(lost, Reply(Code.EXPIRED, 9, 1))
+    result, server = await outcome_of(lost, Reply(Code.EXPIRED, 9, 1), value(1))
     assert type(result) is SessionExpired
     assert server.calls == [Call(100, 1, 1)] * 2
-    result, server = await outcome_of(lost, Reply(Code.FORGOTTEN, 9, 1))
+    result, server = await outcome_of(lost, Reply(Code.FORGOTTEN, 9, 1), value(1))
     assert type(result) is OutcomeUnknown
     assert server.calls == [Call(100, 1, 1)] * 2
 
@@ -204,7 +204,7 @@ async def test_anothers_handle_says_nothing_of_this_clients_session() -> None:
         b"",
         b"\xc1",
         pack("fake"),
-        pack(["fake", 7, 3]),
+        pack(["fake", 7, 3, b"", 1]),
         pack(["fake", -7, 3, b""]),
         pack(["fake", 7, -3, b""]),
         pack(["fake", 0, 3, b""]),
@@ -352,6 +352,16 @@ async def test_attempts_become_rare() -> None:
                 await client.do(Say("x"))
         assert 60 < len(server.calls) < 150
         assert len(server.dialled) < 30
+
+
+@in_virtual_time
+async def test_a_cluster_that_forgets_every_session_is_not_drummed_upon() -> None:
+    """More clients than sessions throw each other out."""
+    async with fakes(one_after_the_other(Reply(Code.EXPIRED, 9, 1))) as (server,):
+        async with client_of_fakes(server) as client:
+            with trio.move_on_after(30):
+                await client.do(Say("x"))
+        assert 60 < len(server.calls) < 150
 
 
 @in_virtual_time

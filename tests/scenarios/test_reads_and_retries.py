@@ -14,7 +14,8 @@ import trioraft._front
 from tests.scenarios.worlds import Machines, lose, running_machines
 from tests.server.worlds import TIMEOUT, Lines, Say, in_virtual_time
 from trioraft import Client, Lease, NotLeaderError, Server, open_client
-from trioraft._rules.messages import AppendEntries
+from trioraft._rules.messages import AppendEntries, AppendEntriesReply
+from trioraft._wire.strict import pack
 from trioraft.testing import MemoryTransport
 
 
@@ -124,6 +125,64 @@ async def test_l9_a_follower_that_is_asked_while_the_leader_changes_answers_or_e
                     await trio.sleep(TIMEOUT / 10)
             assert set(outcomes) == {"['here']", "error"}
             await machines.start(leader.name)
+
+
+# -- handles of commands without a session -----------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_handle_of_a_server_says_later_whether_the_command_was_done() -> None:
+    """Of ten commands whose leader fell, some were committed by its successor, others replaced."""
+    async with running_machines(3) as machines:
+        outcomes: Counter[str] = Counter()
+        async with client_of(machines) as client:
+            for number in range(6):
+                leader = await machines.settled()
+                await machines.until(lambda: len(set(map(len, frames(machines)))) == 1)
+                arrives = number % 2 == 0
+                kind = AppendEntriesReply if arrives else AppendEntries
+                lose(machines, lambda *said, kind=kind: isinstance(said[2], kind))
+                handle = await handle_of_unknown(machines, leader, f"{number}")
+                machines.heal()
+                lines = await read(await machines.settled())
+                with pytest.raises((trioraft.ResultLost, trioraft.CommandRejected)) as caught:
+                    await client.resume(handle)
+                outcome = caught.value.outcome
+                assert (outcome == "done") == (f"{number}" in lines)
+                outcomes[outcome] += 1
+        assert outcomes == {"done": 3, "not done": 3}
+
+
+def frames(machines: Machines) -> list[list[bytes]]:
+    return [disk.frames for disk in machines.disks.values()]
+
+
+async def handle_of_unknown(machines: Machines, leader: Server, text: str) -> bytes:
+    handles: list[bytes] = []
+
+    async def ask() -> None:
+        with pytest.raises(trioraft.OutcomeUnknown) as caught:
+            await leader.do(Say(text))
+        handles.append(caught.value.handle)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(TIMEOUT / 5)
+        await machines.kill(leader.name)
+    await machines.start(leader.name)
+    return handles[0]
+
+
+@in_virtual_time
+async def test_what_is_no_handle_or_another_clusters_is_an_error() -> None:
+    async with running_machines(3) as machines, client_of(machines) as client:
+        for naughty in (b"", b"\xc1", pack([]), pack(["x", 1]), pack([client.cluster, 0, 1])):
+            with pytest.raises(ValueError, match="no handle"):
+                await client.resume(naughty)
+        with pytest.raises(trioraft.ProtocolError, match="another"):
+            await client.resume(pack(["another", 3, 1]))
+        with pytest.raises(trioraft.CommandRejected, match="never committed"):
+            await client.resume(pack([client.cluster, 10**9, 1]))
 
 
 # -- U: retries --------------------------------------------------------------------------------

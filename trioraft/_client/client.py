@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import trio
 
-from trioraft._background import background
 from trioraft._client.connection import Connected
 from trioraft._client.line import Asked, Line, Question
 from trioraft._client.replies import error_of, value_of
 from trioraft._client.room import Room
-from trioraft._client.session import Session, encoded, handle_of, read_handle
+from trioraft._client.session import (
+    Session,
+    encoded,
+    handle_of,
+    read_entry_handle,
+    read_handle,
+)
 from trioraft._client.watching import Watch
 from trioraft._clock import Bell, Clock
 from trioraft._commands import Command, Query
-from trioraft._errors import Busy, OutcomeUnknown, ProtocolError
+from trioraft._errors import Busy, OutcomeUnknown, ProtocolError, ResultLost
 from trioraft._limits import SESSION_SECONDS
 from trioraft._reads import Answer, AtLeast, Consistency, Linearizable, Token
 from trioraft._sessions import Call, Code, Reply, code_of, pack_call
-from trioraft._transport.websocket import WebSocketTransport
 from trioraft._wire.asking import Told
 from trioraft._wire.levels import level_told
-from trioraft.abc import Transport
 
 R = TypeVar("R")
 
 _LINEARIZABLE: Final = Linearizable()
 _AGAIN: Final = (0.02, 0.5)
 """Seconds before another attempt, at first and at most; drawn from half to the whole of it."""
-
-_GOODBYE_PASSES: Final = 5
-"""Passes of the loop in which the last message can leave, if nothing is in its way."""
 
 _ATTEMPTS: Final = 8
 """So many attempts at one server, before another one is asked."""
@@ -115,7 +115,9 @@ class Client:
         """
         data = encoded(command)
         async with self._room.taken(len(data)):
+            attempt = 0
             while True:
+                attempt += 1
                 session = await self._an_open_session()
                 sequence = session.begin()
                 named = False
@@ -124,13 +126,14 @@ class Client:
                     result: R = await self._finish(call, data, type(command), fresh=True)
                     return result
                 except _NeverSent:
-                    continue
+                    pass
                 except OutcomeUnknown:
                     named = True
                     raise
                 finally:
                     if not named:  # whoever waited has gone, or knows, and nobody has a handle
                         session.done(sequence)
+                await self._pause(await self._connected.line(), attempt, Code.BUSY)
 
     def prepare(self, command: Command[R]) -> Pending[R]:
         """Give a command a handle before it is sent.  Sends nothing.
@@ -147,20 +150,42 @@ class Client:
     async def resume(self, handle: bytes, command: type[Command[R]] | None = None) -> Any:
         """Learn what became of a command, by its handle; it is done now if it was not.
 
+        A command of `Server.do` has no session: it is not done now, and its result is not kept, but
+        whether it was done is known.
+
         Args:
-            handle: of a `Pending`, or of an `OutcomeUnknown` that a client raised.
+            handle: of a `Pending`, or of an `OutcomeUnknown` that a client or a server raised.
             command: its class, so that the result has the type that it says; else it is plain.
 
         Raises:
             ValueError: this is no handle.
             ProtocolError: it is another cluster's.
             SessionExpired: too late: whether it was done before is unknown; it will not be done.
+            ResultLost: a command of `Server.do` is done.
+            CommandRejected: a command of `Server.do` is surely not done.
             CommandError: as `do`.
         """
+        entry = read_entry_handle(handle)
+        if entry is not None:
+            self._check_cluster(entry[0])
+            return await self._settle(*entry[1:])
         cluster, session, sequence, data = read_handle(handle)
-        if cluster != self.cluster:
-            raise ProtocolError(f"a handle of the cluster {cluster!r}; this is {self.cluster!r}")
+        self._check_cluster(cluster)
         return await self._finish(Call(session, sequence, 1), data, command)
+
+    def _check_cluster(self, cluster: str) -> None:
+        if cluster != self.cluster:
+            raise ProtocolError(
+                f"a handle of the cluster {cluster!r:.40}; this is {self.cluster!r}"
+            )
+
+    async def _settle(self, index: int, term: int) -> NoReturn:
+        reply = await self._until_told(
+            lambda line, asked: line.settle(index, term, asked), (Code.VALUE, Code.REJECTED)
+        )
+        if reply.code is Code.VALUE:
+            raise ResultLost(f"entry {index} of term {term} is committed; its result is not kept")
+        raise error_of(reply, b"")
 
     async def _finish(
         self, call: Call, data: bytes, given: type[Any] | None, *, fresh: bool = False
@@ -320,15 +345,22 @@ class Client:
         return self._session
 
     async def _manage(self, verb: str, session: int) -> Reply:
-        """Ask until it is answered."""
+        return await self._until_told(
+            lambda line, asked: line.manage(verb, session, asked), (Code.VALUE, Code.EXPIRED)
+        )
+
+    async def _until_told(
+        self, ask: Callable[[Line, Asked], None], told: tuple[Code, ...]
+    ) -> Reply:
+        """Ask until the answer is one of these."""
         attempt = 0
         while True:
             attempt += 1
             line = await self._connected.line()
             asked = Asked(b"")
-            line.manage(verb, session, asked)
+            ask(line, asked)
             reply = await asked.result()
-            if reply.code in (Code.VALUE, Code.EXPIRED):
+            if reply.code in told:
                 return reply
             await self._pause(line, attempt, reply.code)
 
@@ -353,48 +385,3 @@ class Client:
 
 class _NeverSent(Exception):
     """The session was over before the command was in any log, or had gone on without it."""
-
-
-@asynccontextmanager
-async def open_client(
-    addresses: Iterable[str],
-    *,
-    transport: Transport | None = None,
-    clock: Clock | None = None,
-    random: Random | None = None,
-) -> AsyncGenerator[Client]:
-    """Talk to a cluster; enters once a leader was found and has opened a session.
-
-    Args:
-        addresses: of some or all of its servers, in the transport's form.
-        transport: how to reach them; websockets by default.
-        clock: another clock than Trio's.
-        random: another source of chance.
-
-    The cluster is that of the first server that answers; servers of others are passed by.
-
-    Raises:
-        ValueError: there is no address, or one can't be read.
-    """
-    clock = Clock() if clock is None else clock
-    random = Random() if random is None else random
-    if transport is None:
-        transport = WebSocketTransport("ws://127.0.0.1:0")
-    given: Sequence[str] = list(addresses)
-    if not given:
-        raise ValueError("a client needs the address of at least one server")
-    for address in given:
-        transport.check_address(address)
-    connected = Connected(given, transport, clock, random)
-    client = Client(connected, clock, random)
-    try:
-        async with background() as nursery:
-            nursery.start_soon(connected.run)
-            await client._an_open_session()
-            nursery.start_soon(client.keep_alive)
-            yield client
-            client.say_goodbye()
-            for _ in range(_GOODBYE_PASSES):
-                await trio.lowlevel.checkpoint()
-    finally:
-        connected.close()

@@ -22,6 +22,7 @@ from trioraft._wire.asking import (
     Changes,
     ManageSession,
     Results,
+    Settle,
     Told,
     WatchFrom,
     Welcome,
@@ -124,6 +125,15 @@ class Line:
         number = asked.number = self._next_number()
         self._asked[number] = asked
         self._conversation.post(ManageSession(number, verb, session, self._forwards))
+
+    def settle(self, index: int, term: int, asked: Asked) -> None:
+        """Ask whether an entry was committed."""
+        if not self.is_open:
+            asked.answer(_UNSENT)
+            return
+        number = asked.number = self._next_number()
+        self._asked[number] = asked
+        self._conversation.post(Settle(number, index, term, self._forwards))
 
     def ask(self, question: Question) -> None:
         """Ask a query."""

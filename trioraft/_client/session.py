@@ -77,4 +77,13 @@ def read_handle(handle: bytes) -> tuple[str, int, int, bytes]:
                 0 < session < _MOST and 0 < sequence < _MOST and len(data) <= MAX_COMMAND_BYTES
             ):
                 return cluster, session, sequence, data
-    raise ValueError("this is no handle of a client's command")
+    raise ValueError("this is no handle of a command")
+
+
+def read_entry_handle(handle: bytes) -> tuple[str, int, int] | None:
+    """The cluster, the index and the term in a handle that `Server.do` has raised; None: others."""
+    with contextlib.suppress(ProtocolError):
+        match unpack(handle):
+            case [str(cluster), int(index), int(term)] if 0 < index < _MOST and 0 < term < _MOST:
+                return cluster, index, term
+    return None

@@ -50,6 +50,16 @@ class ManageSession:
     forwarded: bool = False
 
 
+@frozen
+class Settle:
+    """Was the entry committed, of which a server had to say that nobody knows?"""
+
+    number: int
+    index: int
+    term: int
+    forwarded: bool = False
+
+
 Result = tuple[int, int, int, int, bytes]
 """What became of one command, or of a session's entry: its number, a `Code`, index, term, data."""
 

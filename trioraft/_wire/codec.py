@@ -33,6 +33,7 @@ from trioraft._wire.asking import (
     ReadIndex,
     ReadIndexReply,
     Results,
+    Settle,
     Told,
     WatchFrom,
     Welcome,
@@ -95,7 +96,7 @@ class Pong:
 
 
 PeerMessage = Message | ReadIndex | ReadIndexReply
-Asked = Calls | ManageSession | Ask | WatchFrom
+Asked = Calls | ManageSession | Settle | Ask | WatchFrom
 Answered = Welcome | Results | Told | Changes
 WireMessage = PeerMessage | Hello | Refusal | Genesis | Ping | Pong | Caller | Asked | Answered
 
@@ -117,6 +118,7 @@ TAGS: Final[dict[type[Any], str]] = {
     Welcome: "welcome",
     Calls: "calls",
     ManageSession: "session",
+    Settle: "settle",
     Results: "results",
     Ask: "ask",
     Told: "told",

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from trioraft._client.client import Client, open_client
+from trioraft._client.client import Client
+from trioraft._client.opening import open_client
 from trioraft._config import Config
 from trioraft._errors import StorageError
 from trioraft._server import Server
