@@ -189,7 +189,7 @@ SESSIONS: Final = (
         new="            if change[0] < index:\n",
         story="the page behind the last one begins an entry too early",
         directed="tests/services/test_changes.py"
-        "::test_page_by_page_everything_behind_an_index_is_told_once",
+        "::test_all_changes_of_an_entry_come_together_and_entries_without_changes_are_none",
         unseen="nobody watches there",
     ),
     Bug(
@@ -241,8 +241,8 @@ SESSIONS: Final = (
     Bug(
         name="idle client not kept alive",
         file=_CLIENT,
-        old="            if self._session is session and self._silent_for_long():\n",
-        new="            if self._session is None and self._silent_for_long():\n",
+        old='                self._took_part(session.id, await self._manage("keep", session.id))\n',
+        new="                self._active_at = self._clock.now()\n",
         story="a client that only reads finds that its handles are worth nothing",
         directed=_CLUSTERS + "test_a_session_lives_as_long_as_its_client",
         unseen="no session expires within a run",
