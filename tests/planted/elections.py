@@ -169,7 +169,7 @@ ELECTIONS: Final = (
         old="    effects: list[Effect] = [do.ElectionBy(now)]\n    if request.term > node.term or",
         new="    effects: list[Effect] = []\n    if request.term > node.term or",
         story="followers time out under a leader that they hear: redpanda-data/redpanda#31547",
-        directed="tests/planted/test_directed.py::test_who_hears_a_leader_never_campaigns",
+        directed="tests/planted/test_directed.py::test_each_sign_of_the_leader_moves_the_election_deadline",
     ),
     Bug(
         name="no pre-vote",

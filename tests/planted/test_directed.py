@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.rules.worlds import B, fed, hear, leader, progress_of, refusal
+from tests.rules.worlds import B, append, fed, follower, hear, leader, progress_of, refusal
 from tests.server.puppets import state_on
 from tests.server.worlds import TIMEOUT, a_running_cluster, in_virtual_time
 from tests.storage.course import DIRECTORY, Course
-from trioraft import Config, Server, StateChange, WebSocketTransport
+from trioraft import Config, Server, WebSocketTransport
 from trioraft._errors import StorageCorrupt
+from trioraft._rules.effects import ElectionBy
 from trioraft._rules.messages import RequestVote
 from trioraft._storage import layout
 from trioraft.abc import Batch
@@ -33,13 +34,11 @@ async def test_the_longest_stickiness_is_on_disk() -> None:
         assert core.node.sticky_until >= now + TIMEOUT
 
 
-@in_virtual_time
-async def test_who_hears_a_leader_never_campaigns() -> None:
-    """Not even for the moment until the next heartbeat: each one moves the deadline."""
-    async with a_running_cluster(3) as cluster:
-        cluster.events.clear()
-        await trio.sleep(100 * TIMEOUT)
-        assert not [event for _, event in cluster.events if isinstance(event, StateChange)]
+def test_each_sign_of_the_leader_moves_the_election_deadline() -> None:
+    """Else a follower waits for the rest of an old one as well, once its leader has fallen."""
+    node, _ = hear(follower(1), B, append(2, 1, 1), now=5.0)
+    _, effects = hear(node, B, append(2, 1, 1, number=2), now=7.0)
+    assert ElectionBy(7.0) in effects
 
 
 def test_a_term_that_the_leader_lacks_is_skipped() -> None:
