@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import math
 
-from attrs import evolve
-
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import ReadIndexDue
+from trioraft._rules.evolving import evolve
 from trioraft._rules.node import Leading, Node, Progress
 
 Outcome = tuple[Node, list[Effect]]
