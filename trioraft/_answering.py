@@ -17,6 +17,7 @@ from trioraft._reads import (
     Linearizable,
     MaxAge,
     Token,
+    no_consistency,
 )
 from trioraft._rules.node import Leading
 
@@ -36,6 +37,7 @@ class Answering:
             NotLeaderError: it takes a leader's word, and this server has none now, or loses it.
             ProtocolError: the token is another cluster's.
             ServerStopped: the server has ended meanwhile.
+            TypeError: that is no consistency.
             Exception: what the query raised.
         """
         applier, reading = self._core.applier, self._core.reading
@@ -59,8 +61,10 @@ class Answering:
                     reading.refresh()
             case Anything():
                 pass
+            case _:
+                raise TypeError(no_consistency(consistency))
         value, applied = run(), applier.applied
-        return Answer(value, consistency, applied, reading.age())
+        return Answer(value, consistency, applied, reading.age(), self._cluster)
 
     async def _linearizable(self, run: Callable[[], T]) -> Answer[T]:
         reading = self._core.reading
@@ -68,7 +72,7 @@ class Answering:
         # away before, nobody knows when there will be such an entry.
         with reading.led():
             await self._core.applier.reached(await reading.index())
-        return Answer(run(), Linearizable(), self._core.applier.applied, 0.0)
+        return Answer(run(), Linearizable(), self._core.applier.applied, 0.0, self._cluster)
 
     async def _under_lease(self, run: Callable[[], T]) -> Answer[T] | None:
         core = self._core
@@ -84,7 +88,7 @@ class Answering:
             if self._holds():
                 raise
             return None
-        return Answer(value, Lease(), applied, 0.0) if self._holds() else None
+        return Answer(value, Lease(), applied, 0.0, self._cluster) if self._holds() else None
 
     async def was_committed(self, index: int, term: int) -> bool:
         """Whether an entry is committed, or surely never will be; asked of a leader.
@@ -104,10 +108,14 @@ class Answering:
             await core.applier.reached(known)
         return index <= core.applier.applied and core.node.log.term_at(index) == term
 
+    @property
+    def _cluster(self) -> str:
+        return self._core.node.configuration.cluster
+
     def _holds(self) -> bool:
         return self._core.reading.lease() > self._core.clock.now()
 
     def _check(self, token: Token) -> None:
-        mine = self._core.node.configuration.cluster
+        mine = self._cluster
         if token.cluster != mine:
             raise ProtocolError(f"a token of the cluster {token.cluster!r}; this one is {mine!r}")

@@ -10,7 +10,7 @@ import trio
 
 from trioraft._changes import ChangeLog
 from trioraft._clock import Bell
-from trioraft._commands import Applied, Vocabulary
+from trioraft._commands import Announcements, Applied, Vocabulary
 from trioraft._errors import CommandFailed, ProtocolError, ServerStopped, StorageError
 from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._payloads import stamped_data, stamped_time
@@ -155,34 +155,17 @@ class Applier:
         return reply
 
     def _run(self, entry: Entry, time: float, command: Any, data: bytes) -> outcome.Outcome[Any]:
-        applied = Applied(entry.index, entry.term, time, self._context)
+        announced = Announcements(self._vocabulary, self._announces)
+        applied = Applied(entry.index, entry.term, time, self._context, announced)
         try:
             result = outcome.Value(command.apply(self._machine, applied))
-            changed = self._changed(applied, data)
         except _DIFFERS as error:
             error.add_note(f"raised by the apply of entry {entry.index}; the server stops")
             raise
         except Exception as error:  # noqa: BLE001  a result like any other, on every server
             return outcome.Error(error)
-        self.changes.append(entry.index, changed)
+        self.changes.append(entry.index, announced.datas if self._announces else (data,))
         return result
-
-    def _changed(self, applied: Applied, data: bytes) -> Sequence[bytes]:
-        """What watchers are told of an entry: what was announced, or the command itself.
-
-        Raises:
-            TypeError: the machine announced what it does not declare.
-            ValueError, OverflowError: it announced what has no form as bytes, or too much.
-        """
-        for change in applied.announced:
-            if type(change) not in self._announces:
-                raise TypeError(
-                    f"announced a {type(change).__name__}, which the machine's `changes` does "
-                    "not name"
-                )
-        if not self._announces:
-            return (data,)
-        return self._vocabulary.changes_data(applied.announced)
 
     def _command(self, entry: Entry, data: bytes, ticket: Ticket | None) -> Any:
         if ticket is not None:

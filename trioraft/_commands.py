@@ -10,8 +10,13 @@ import attrs
 from attrs import field, frozen
 
 from trioraft._errors import CommandFailed, CommandRejected, ProtocolError
-from trioraft._limits import MAX_COMMAND_BYTES, MAX_ENTRY_CHANGES_BYTES, MAX_RESULT_BYTES
-from trioraft._wire.strict import MALFORMED, pack, strict_converter, unpack
+from trioraft._limits import (
+    MAX_COMMAND_BYTES,
+    MAX_ENTRY_CHANGES_BYTES,
+    MAX_NESTING,
+    MAX_RESULT_BYTES,
+)
+from trioraft._wire.strict import MALFORMED, is_deeper, pack, strict_converter, unpack
 
 C = TypeVar("C")
 R_co = TypeVar("R_co", covariant=True)
@@ -35,14 +40,20 @@ class Applied:
     """What this server was given as `context`; the one thing here that is not replicated."""
     announced: list[Any] = field(init=False, factory=list, eq=False, repr=False)
     """What `announce` was given, in order."""
+    _take: Callable[[Any], None] | None = field(default=None, eq=False, repr=False)
 
     def announce(self, change: Any) -> None:
         """Tell those who watch the machine what this entry changes.
 
-        Nobody hears of it if `apply` raises.  A type that the machine's `changes` does not name,
-        what has no form as bytes, and more than a megabyte make `apply` raise when it ends.  A
-        machine whose `changes` names no types can't announce: its watchers are told its commands.
+        Nobody hears of it if `apply` raises.  A machine whose `changes` names no types can't
+        announce: its watchers are told its commands.
+
+        Raises:
+            TypeError: the machine's `changes` does not name the type; or as below.
+            ValueError, OverflowError: it has no form as bytes, or is too much for one entry.
         """
+        if self._take is not None:
+            self._take(change)
         self.announced.append(change)
 
 
@@ -119,8 +130,25 @@ def result_type(given: type[Any]) -> Any:
         return Any
 
 
+def change_name(cls: type[Any]) -> str:
+    """The name under which watchers are told of a change: a command's own, else its class's."""
+    name: str = cls.__dict__.get(_NAME, cls.__name__)
+    return name
+
+
 class Vocabulary:
     """The commands and queries of one machine.  No table is global (seed G-75)."""
+
+    @classmethod
+    def of(cls, machine: Any) -> Vocabulary:
+        """What a machine understands.
+
+        Raises:
+            TypeError: it is a class and no object, or has no `commands`; or as `Vocabulary`.
+        """
+        if isinstance(machine, type) or not hasattr(machine, "commands"):
+            raise TypeError(f"a state machine must be an object with `commands`, not {machine!r}")
+        return cls(machine.commands)
 
     def __init__(self, classes: Sequence[type[Any]]) -> None:
         """Take a machine's `commands`.
@@ -183,6 +211,9 @@ class Vocabulary:
                 pass
             case _:
                 raise ProtocolError(f"no {noun}: expected a name and its fields")
+        if is_deeper(fields, MAX_NESTING):
+            # What recurses over it in `apply` might reach the end of one server's stack.
+            raise ProtocolError(f"the {noun} {name!r} is nested deeper than {MAX_NESTING} levels")
         cls = self.named(name, verb)
         if cls is None:
             raise ProtocolError(f"the {noun} {name!r} is unknown here")
@@ -190,6 +221,10 @@ class Vocabulary:
             return self._converter.structure(fields, cls)
         except Exception as error:  # a class's own validators raise what they like
             raise ProtocolError(f"the {noun} {name!r} can't be read: {error}") from error
+
+    def class_of(self, name: str) -> type[Any] | None:
+        """The command or query of that name, if the machine has one."""
+        return self._named.get(name)
 
     def named(self, name: str, verb: str) -> type[Any] | None:
         """The command ("apply") or query ("answer") of that name, if the machine has one."""
@@ -227,24 +262,46 @@ class Vocabulary:
             raise CommandFailed("ResultUnreadable", f"what {name} returned: {error}") from error
         if len(data) > MAX_RESULT_BYTES:
             raise CommandFailed(
-                "ResultTooLarge", f"{len(data)} bytes; the most is {MAX_RESULT_BYTES}"
+                "ResultTooLarge",
+                f"the result has {len(data)} bytes; the most is {MAX_RESULT_BYTES}",
             )
         return data
 
-    def changes_data(self, changes: Sequence[Any]) -> list[bytes]:
+    def change_data(self, change: Any) -> bytes:
         """What an entry has changed, as bytes.
 
         Raises:
-            TypeError, ValueError, OverflowError: it has no form as bytes, or too many of them.
+            TypeError, ValueError, OverflowError: it has no form as bytes.
         """
-        datas = [pack(self._converter.unstructure(change)) for change in changes]
-        size = sum(map(len, datas)) + _CHANGE_OVERHEAD * len(datas)
-        if size > MAX_ENTRY_CHANGES_BYTES:
-            most = MAX_ENTRY_CHANGES_BYTES
-            raise ValueError(f"{len(datas)} changes in one entry take {size} bytes of {most}")
-        return datas
+        return pack([change_name(type(change)), self._converter.unstructure(change)])
 
     def _result_type(self, given: type[Any]) -> Any:
         if given not in self._results:
             self._results[given] = result_type(given)
         return self._results[given]
+
+
+class Announcements:
+    """What one entry announces: taken while its `apply` runs, so that it can still change its mind.
+
+    A machine that announces first, and changes itself then, has changed nothing if that raises.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, types: Sequence[type[Any]]) -> None:
+        self._vocabulary = vocabulary
+        self._types = types
+        self._room = MAX_ENTRY_CHANGES_BYTES
+        self.datas: list[bytes] = []
+        """Each change as bytes, in order."""
+
+    def __call__(self, change: Any) -> None:
+        """Take a change; raises as `Applied.announce`."""
+        if type(change) not in self._types:
+            name = type(change).__name__
+            raise TypeError(f"announced a {name}, which the machine's `changes` does not name")
+        data = self._vocabulary.change_data(change)
+        self._room -= len(data) + _CHANGE_OVERHEAD
+        if self._room < 0:
+            most = MAX_ENTRY_CHANGES_BYTES
+            raise ValueError(f"the changes of one entry take more than {most} bytes")
+        self.datas.append(data)

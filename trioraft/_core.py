@@ -21,8 +21,8 @@ from trioraft._cluster_time import ClusterTime
 from trioraft._commands import Vocabulary
 from trioraft._config import Config
 from trioraft._diskwriter import DiskWriter
-from trioraft._errors import InternalError, NotLeaderError
-from trioraft._limits import APPEND_WINDOW, MAX_LOG_ENTRIES_PER_REQUEST
+from trioraft._errors import InternalError, NotLeaderError, ProtocolError
+from trioraft._limits import APPEND_WINDOW, LAST_TERM, MAX_LOG_ENTRIES_PER_REQUEST
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
 from trioraft._pace import Pace
@@ -355,6 +355,8 @@ class Core:
             case ReadIndexReply():
                 self.reading.answered(message)
                 return
+        if message.term > LAST_TERM:
+            raise ProtocolError(f"{peer} says term {message.term}: no cluster gets that far")
         now = self.clock.now()
         if isinstance(message, AppendEntries) and message.entries.frames:
             # Before anything has changed: a stranger's nonsense must not be half carried out.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import outcome
@@ -41,13 +42,16 @@ from trioraft._wire.asking import (
     Told,
     WatchFrom,
 )
-from trioraft._wire.codec import WireMessage, encode
+from trioraft._wire.codec import FROM_CLIENTS, WireMessage, encode
 from trioraft._wire.levels import LEVELS, consistency_of
 from trioraft._wire.strict import pack
 from trioraft.abc import Connection
 
 PATIENCE: Final = 5.0
 """Seconds of silence, twice, after which a client is given up."""
+
+TURN_SECONDS: Final = 0.01
+"""So long queries are answered one behind the other before others have their turn."""
 
 IDLE_SECONDS: Final = 1.0
 """After so long a watcher is told how far the log is, though nothing has changed."""
@@ -72,7 +76,9 @@ class Desk:
         self._front = front
         self._connection = connection
         self._clock = clock
-        self._conversation = Conversation(connection, clock, PATIENCE, too_much=self._too_much)
+        self._conversation = Conversation(
+            connection, clock, PATIENCE, too_much=self._too_much, only=FROM_CLIENTS
+        )
         self._results: deque[Result] = deque()
         self._told = front.welcome
         self._calls = 0
@@ -109,6 +115,8 @@ class Desk:
                         self._front.manage(verb, session, tell, forwarded=forwarded)
                     case Settle(number):
                         nursery.start_soon(self._settle, message, self._telling(number))
+                    case Ask(_, ()):
+                        raise ProtocolError("a question without a query")
                     case Ask(first, queries):
                         if self._queries + len(queries) > MAX_PENDING_QUERIES:
                             self._conversation.post(Told(first, Code.BUSY))
@@ -177,9 +185,16 @@ class Desk:
     # -- queries -------------------------------------------------------------------------------
 
     async def _ask(self, ask: Ask) -> None:
+        """Answer a few at a time: heartbeats do not wait for all that somebody wants to know."""
+        rest = ask.queries
         try:
             consistency = consistency_of(ask.level, ask.cluster, ask.index, ask.seconds)
-            answer = await self._front.answering.answer(lambda: self._answers(ask), consistency)
+            while rest:
+                some = partial(self._answers, rest)
+                answer = await self._front.answering.answer(some, consistency)
+                self._tell(ask.first, answer)
+                rest = rest[len(answer.value) :]
+                await trio.lowlevel.checkpoint()
         except NotLeaderError as error:
             where = pack([error.leader, error.address])
             self._conversation.post(Told(ask.first, Code.NOT_LEADER, data=where))
@@ -188,17 +203,18 @@ class Desk:
         except ProtocolError as error:
             why = rejected(str(error)).data
             self._conversation.post(Told(ask.first, Code.REJECTED, data=why))
-        else:
-            self._tell(ask.first, answer)
         finally:
             self._queries -= len(ask.queries)
 
-    def _answers(self, ask: Ask) -> Answers:
+    def _answers(self, queries: Sequence[bytes]) -> Answers:
         answers: list[tuple[int, bytes]] = []
         room = MAX_ANSWERS_BYTES - self._unread
-        for data in ask.queries:
+        until = self._clock.now() + TURN_SECONDS
+        for data in queries:
             answers.append(self._answer(data) if room > 0 else (Code.BUSY, b""))
             room -= len(answers[-1][1])
+            if self._clock.now() > until:
+                break
         return tuple(answers)
 
     def _answer(self, data: bytes) -> tuple[int, bytes]:

@@ -8,7 +8,12 @@ Outcome = Literal["done", "not done", "unknown"]
 
 
 class TrioraftError(Exception):
-    """Every error of this library."""
+    """Every error of this library.
+
+    `outcome` says what is known of the command that was asked for; None: it is about none.
+    """
+
+    outcome: Outcome | None = None
 
 
 class CommandError(TrioraftError):
@@ -95,6 +100,8 @@ class CommandFailed(CommandError):
 
 class ServerStopped(TrioraftError):
     """The server does not run, or stopped before the call was taken up: nothing was done."""
+
+    outcome: Outcome | None = "not done"
 
 
 class StorageError(TrioraftError):

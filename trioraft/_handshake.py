@@ -273,13 +273,15 @@ class Handshake:
         if hello.cluster not in (None, mine.cluster):
             return f"{name} belongs to the cluster {hello.cluster}, this server to {mine.cluster}"
         known = mine.named(name)
-        if known is not None and known.id != hello.id:
-            return (
-                f"the cluster knows {name} by the incarnation {known.id.incarnation}, and this is "
-                f"{hello.incarnation}: was its data directory wiped, or is it another's?"
-            )
-        if known is None and hello.cluster is None:
+        if known is None:
             return f"{name} is no member of this cluster, and waits to be taken in"
+        if known.id != hello.id:
+            # Told to nobody: an incarnation is all that a stranger lacks to pass for a member.
+            _LOG.warning("%s: %r comes as %r, not %s", self._me.name, name, hello.id, known.id)
+            return (
+                f"the cluster knows {name} by another incarnation than {hello.incarnation}: was "
+                "its data directory wiped, or is it another's?"
+            )
         return None
 
     def _objection_unformed(self, hello: Hello) -> str | None:

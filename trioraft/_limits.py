@@ -10,6 +10,9 @@ DEFAULT_HEARTBEAT_INTERVAL: Final = 0.05
 DEFAULT_ELECTION_TIMEOUT: Final = 0.15
 """Seconds: a follower that hears no leader campaigns after one to two of these, drawn anew."""
 
+LAST_TERM: Final = 1 << 48
+"""A later term is nobody's: a thousand elections a second reach it in nine thousand years."""
+
 DEFAULT_MAX_CLOCK_DRIFT: Final = 0.05
 """A fraction: how much faster another server's clock may run.  Real ones differ by 0.0002."""
 
@@ -21,6 +24,9 @@ NUMBER_OF_LOG_ENTRIES_AFTER_SNAPSHOT: Final = 200
 
 MAX_COMMAND_BYTES: Final = 1 << 20
 """The largest encoded command."""
+
+MAX_NESTING: Final = 64
+"""How deep lists and maps may be nested in a command or a query."""
 
 MAX_APPEND_BYTES: Final = 1 << 19
 """An AppendEntries carries no more entries than fit in this, but always one."""

@@ -58,11 +58,16 @@ class Lease:
     """
 
 
+def _a_token(_: object, attribute: Attribute[Token], value: object) -> None:
+    if not isinstance(value, Token):
+        raise TypeError(f"{attribute.name} must be a Token, not {value!r:.100}: see Token.parse")
+
+
 @frozen
 class AtLeast:
     """All up to a token: what a client has written or seen before.  Waits if the server lags."""
 
-    token: Token
+    token: Token = field(validator=_a_token)
 
 
 def _not_negative(_: object, attribute: Attribute[float], value: float) -> None:
@@ -82,6 +87,11 @@ class Anything:
     """Whatever this server's machine holds now, however old: a local read, at no cost."""
 
 
+def no_consistency(given: object) -> str:
+    """What to say of something that was given for one."""
+    return f"{given!r:.100} is no consistency: give an instance, such as trioraft.Lease()"
+
+
 Consistency = Linearizable | Lease | AtLeast | MaxAge | Anything
 
 
@@ -96,3 +106,10 @@ class Answer(Generic[R]):
     """The last entry that the answering machine had applied."""
     age: float
     """Seconds that the answer may be behind the cluster; infinite where nobody has asked."""
+    cluster: str = ""
+    """The cluster's id."""
+
+    @property
+    def token(self) -> Token:
+        """Covers what the answer has seen: for `AtLeast`, and for a watch that goes on from it."""
+        return Token(self.cluster, self.index)

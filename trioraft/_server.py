@@ -96,7 +96,7 @@ class Server(View):
         self._initial = dict(initial_cluster or {})
         self._hints = dict(peers or {})
         check_names(name, self._initial, self._hints, transport)
-        self._vocabulary = Vocabulary(state_machine.commands)
+        self._vocabulary = Vocabulary.of(state_machine)
         kept: Storage = MemoryStorage() if path is None else DiskStorage(path)
         self._storage = kept if storage is None else storage
         self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)

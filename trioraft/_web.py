@@ -20,6 +20,7 @@ from trioraft._errors import (
     CommandError,
     CommandFailed,
     CommandRejected,
+    Outcome,
     OutcomeUnknown,
     ProtocolError,
     ServerStopped,
@@ -38,7 +39,10 @@ ANSWER_SECONDS: Final = 30.0
 """How long the cluster may take: a client that has vanished without a word must not wait on."""
 
 _CALL: Final = re.compile(r"([1-9][0-9]{0,18})/([1-9][0-9]{0,18})")
-_UNLUCKY: Final = {"done": 409, "not done": 503, "unknown": 504}
+UNREADABLE: Final = ("ResultUnreadable", "ResultTooLarge")
+"""Done, and what it came to can't be told: whose fault that is, the machine's author knows."""
+
+_UNLUCKY: Final[dict[Outcome, int]] = {"done": 409, "not done": 503, "unknown": 504}
 """Which status says what became of a command."""
 
 
@@ -139,14 +143,16 @@ class _Web:
             return self._problem(error)
 
     def _problem(self, error: CommandError | ServerStopped) -> WebResponse:
-        outcome = error.outcome if isinstance(error, CommandError) else "not done"
-        status = _UNLUCKY[outcome]
+        outcome: Outcome = error.outcome or "not done"
+        status, name, message = _UNLUCKY[outcome], type(error).__name__, str(error)
+        if isinstance(error, CommandFailed) and error.error in UNREADABLE:
+            status, name, message = 500, error.error, error.message
         if isinstance(error, CommandRejected) and not isinstance(error, Busy):
             status = 400
         return problem(
             status,
-            type(error).__name__,
-            str(error),
+            name,
+            message,
             outcome=outcome,
             leader=self._front.status().leader,
             close=isinstance(error, ServerStopped),

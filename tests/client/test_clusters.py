@@ -518,7 +518,7 @@ async def test_what_cannot_be_announced_fails_the_command_and_stops_nobody(how: 
         with pytest.raises(CommandFailed):
             await client.do(Tell("bad", how))
         await client.do(Tell("good"))
-        assert (await watch.__anext__()).value["text"] == "good"
+        assert (await watch.__anext__()).value["Said"]["text"] == "good"
         await cluster.restart(*cluster.names)
         assert await client.do(Tell("later")) == 3
 
@@ -533,8 +533,8 @@ async def test_commands_themselves_are_the_changes_of_a_plain_machine() -> None:
         server = await cluster.leader()
         await server.do(Say("b"))
         async with client.watch(start) as watch:
-            assert (await watch.__anext__()).value == ["say", {"text": "a"}]
-            assert (await watch.__anext__()).value == ["say", {"text": "b"}]
+            assert (await watch.__anext__()).value == {"say": {"text": "a"}}
+            assert (await watch.__anext__()).value == {"say": {"text": "b"}}
 
 
 @in_virtual_time
@@ -547,7 +547,7 @@ async def test_a_server_that_lags_behind_the_token_waits() -> None:
             await client.do(Say("c"))
             await client.do(Say("d"))
             change = await watch.__anext__()
-            assert (change.value, change.index) == (["say", {"text": "d"}], ahead.index + 1)
+            assert (change.value, change.index) == ({"say": {"text": "d"}}, ahead.index + 1)
 
 
 def test_a_long_way_is_told_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +561,7 @@ def test_a_long_way_is_told_page_by_page(monkeypatch: pytest.MonkeyPatch) -> Non
                 await client.do(Say(f"{number}"))
             async with client.watch(start) as watch:
                 found = [(await watch.__anext__()).value for _ in range(50)]
-            assert found == [["say", {"text": f"{number}"}] for number in range(50)]
+            assert found == [{"say": {"text": f"{number}"}} for number in range(50)]
 
     check()
 
@@ -580,7 +580,7 @@ def test_what_is_gone_everywhere_is_compacted(monkeypatch: pytest.MonkeyPatch) -
                     await watch.__anext__()
             later = Token(client.cluster, client.token.index - 2)
             async with client.watch(later) as watch:
-                assert (await watch.__anext__()).value == ["say", {"text": "48"}]
+                assert (await watch.__anext__()).value == {"say": {"text": "48"}}
 
     check()
 
@@ -679,7 +679,7 @@ async def test_all_else_can_be_cancelled_at_every_step(what: str) -> None:
             step += 1
         assert step >= 3
         said = ["a", *[str(n) for n in range(1, step)]]
-        expected = {"watch": ["say", {"text": "a"}], "open": said, "read": None}
+        expected = {"watch": {"say": {"text": "a"}}, "open": said, "read": None}
         if what in ("watch", "open"):
             assert attempt.result == (expected[what] if what == "watch" else said[:-1])
 

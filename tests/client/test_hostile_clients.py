@@ -160,6 +160,7 @@ def later_words() -> dict[str, WireMessage | bytes]:
         "a welcome": Welcome("c", "n1", None, None),
         "too many commands": Calls(1, (b"",) * (MAX_CALLS_PER_MESSAGE + 1)),
         "a hundred thousand commands": Calls(1, (b"",) * 100_000),
+        "a question without a query": Ask(1, (), "anything"),
         "a strange verb": ManageSession(1, "shut", 1),
         "a huge message": bytes(MAX_MESSAGE_BYTES),
     }

@@ -98,7 +98,7 @@ async def test_who_is_refused_or_greeted_strangely_is_told_why() -> None:
         (Reply(Code.NOT_LEADER, 0, 4, pack([None, None])), NotLeaderError, "not done"),
         (Reply(Code.REJECTED, 0, 0, pack(["E", "x"])), CommandRejected, "not done"),
         (Reply(Code.BUSY, 0, 0), Busy, "not done"),
-        (Reply(Code.STOPPED, 0, 0), ServerStopped, None),
+        (Reply(Code.STOPPED, 0, 0), ServerStopped, "not done"),
     ],
 )
 def test_each_code_is_an_error_that_says_what_is_known(

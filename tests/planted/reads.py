@@ -156,8 +156,8 @@ READS: Final = (
     Bug(
         name="lease not looked at after the query",
         file="_answering.py",
-        old="        return Answer(value, Lease(), applied, 0.0) if self._holds() else None\n",
-        new="        return Answer(value, Lease(), applied, 0.0)\n",
+        old=", 0.0, self._cluster) if self._holds() else None\n",
+        new=", 0.0, self._cluster)\n",
         story="the query outlasts the lease: hashicorp/consul#54",
         directed=f"{_PARTS}::test_the_lease_is_looked_at_when_the_query_has_run",
         unseen="queries take no time in a simulation",

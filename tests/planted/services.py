@@ -170,8 +170,8 @@ SERVICES: Final = (
     Bug(
         name="wiped disk taken back in",
         file=_HANDSHAKE,
-        old="        if known is not None and known.id != hello.id:\n",
-        new="        if known is not None and known.id.name != hello.name:\n",
+        old="        if known.id != hello.id:\n",
+        new="        if known.id.name != hello.name:\n",
         story="the handshake lets another incarnation of a member in: databendlabs/openraft#1535",
         directed="tests/services/test_handshake.py"
         "::test_another_incarnation_of_a_member_is_refused",

@@ -67,8 +67,9 @@ def test_a_result_reads_back_as_it_was(given: Any) -> None:
 @pytest.mark.parametrize("change", [Changed("x", "1", 7), Changed("x", None, 7)])
 def test_a_change_reads_back_as_it_was(change: Changed) -> None:
     assert KeyValues.changes == (Changed,)
-    (data,) = VOCABULARY.changes_data([change])
-    assert CONVERTER.structure(unpack(data), Changed) == change
+    name, fields = unpack(VOCABULARY.change_data(change))
+    assert name == "Changed"
+    assert CONVERTER.structure(fields, Changed) == change
 
 
 def test_no_result_is_too_large_to_be_written() -> None:

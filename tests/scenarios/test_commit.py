@@ -75,6 +75,7 @@ def test_c1_figure_8_in_full_by_five_real_servers(
             nursery.start_soon(attempt, cluster[s1], "old", outcomes)
             await cluster.until(lambda: len(terms_on(cluster, s2)) == index)
             await cluster.crash(s1)
+            await cluster.until(lambda: outcomes)
             assert outcomes == ["unknown"]
 
             # (b) One of the other three is elected, writes its own entry there, and crashes.

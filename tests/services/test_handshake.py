@@ -391,9 +391,9 @@ async def test_another_incarnation_of_a_member_is_refused(autojump_clock: MockCl
     a = Node("a", ABC, configuration(*ABC))
     b = Node("b", ABC, configuration(*ABC, b="b-9"), incarnation="b-9")
     meeting = await meet(b, a)
-    assert "knows b by the incarnation b-1, and this is b-9" in str(meeting.dialled)
+    assert "knows b by another incarnation than b-9" in str(meeting.dialled)
     meeting = await meet(a, b)
-    assert "knows b by the incarnation b-1, and this is b-9" in str(meeting.dialled)
+    assert "knows b by another incarnation than b-9" in str(meeting.dialled)
 
 
 async def test_two_servers_of_one_name_do_not_talk(autojump_clock: MockClock) -> None:

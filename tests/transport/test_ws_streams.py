@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,7 @@ from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 from trio_websocket import wrap_server_stream
 
 from trioraft._errors import ProtocolError
+from trioraft._limits import MAX_CONNECTIONS
 from trioraft._transport.websocket import (
     HANDSHAKE_SECONDS,
     WebSocketTransport,
@@ -371,3 +373,16 @@ def test_a_seed_replays_through_the_real_websocket_code(monkeypatch: pytest.Monk
     assert len(first) == 50
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize(("files", "most"), [(1 << 20, MAX_CONNECTIONS), (1024, 768), (300, 150)])
+async def test_connections_leave_files_to_the_log(
+    files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that can't open its next file has failed for good."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    transport = WebSocketTransport("ws://127.0.0.1:0")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(transport.listen, trio.sleep_forever)
+        assert transport._most == most
+        nursery.cancel_scope.cancel()

@@ -217,6 +217,14 @@ async def test_a_result_without_a_form_is_done_all_the_same(value: Any) -> None:
     assert told(response)["outcome"] == "done"
 
 
+async def test_a_result_that_no_client_can_be_told_is_the_servers_fault() -> None:
+    error = trioraft.CommandFailed("ResultTooLarge", "the result has 2 bytes")
+    response = await ask(FakeFront(error), "POST", "/do", PUT)
+    assert response.status == 500
+    assert told(response)["error"] == "ResultTooLarge"
+    assert told(response)["outcome"] == "done"
+
+
 async def test_a_cluster_that_does_not_answer(autojump_clock: MockClock) -> None:
     front = FakeFront(trio.sleep_forever)
     for path, body, status, error, outcome in [

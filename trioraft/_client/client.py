@@ -26,7 +26,14 @@ from trioraft._clock import Bell, Clock
 from trioraft._commands import Command, Query
 from trioraft._errors import Busy, OutcomeUnknown, ProtocolError, ResultLost
 from trioraft._limits import SESSION_SECONDS
-from trioraft._reads import Answer, AtLeast, Consistency, Linearizable, Token
+from trioraft._reads import (
+    Answer,
+    AtLeast,
+    Consistency,
+    Linearizable,
+    Token,
+    no_consistency,
+)
 from trioraft._sessions import Call, Code, Reply, code_of, pack_call
 from trioraft._wire.asking import Told
 from trioraft._wire.levels import level_told
@@ -115,7 +122,7 @@ class Client:
         """
         data = encoded(command)
         async with self._room.taken(len(data)):
-            attempt = 0
+            attempt, forgot = 0, None
             while True:
                 attempt += 1
                 session = await self._an_open_session()
@@ -126,7 +133,9 @@ class Client:
                     result: R = await self._finish(call, data, type(command), fresh=True)
                     return result
                 except _NeverSent:
-                    pass
+                    if session is forgot and self._session is session:
+                        self._session = None  # not its window: somebody else has used it up
+                    forgot = session
                 except OutcomeUnknown:
                     named = True
                     raise
@@ -275,6 +284,8 @@ class Client:
             CommandFailed: `answer` raised.
         """
         data = encoded(query)
+        if not isinstance(consistency, Consistency):
+            raise TypeError(no_consistency(consistency))
         if isinstance(consistency, AtLeast):
             self._check(consistency.token)
         attempt = 0
@@ -292,7 +303,9 @@ class Client:
                         raise error_of(reply, b"")
                     age = math.inf if told.age is None else told.age
                     level = level_told(told.level, consistency)
-                    return Answer(value_of(type(query), reply), level, told.index, age)
+                    return Answer(
+                        value_of(type(query), reply), level, told.index, age, self.cluster
+                    )
             elif code == Code.REJECTED:
                 raise ProtocolError(str(error_of(Reply(Code.REJECTED, 0, 0, answer), b"")))
             await self._pause(line, attempt, code)
@@ -306,6 +319,8 @@ class Client:
             raise
 
     def _check(self, token: Token) -> None:
+        if not isinstance(token, Token):
+            raise TypeError(f"{token!r:.100} is no Token: see Token.parse")
         if token.cluster != self.cluster:
             raise ProtocolError(
                 f"a token of the cluster {token.cluster!r:.40}; this is {self.cluster!r}"
@@ -323,11 +338,14 @@ class Client:
 
         Args:
             after: where to begin; None: at what this client has seen so far, its `token`.
-            of: the type of the changes (attrs classes, a union of them); None: plain values.
+            of: all types of the changes, a union of attrs classes; None: they come as
+                `{name: fields}`, with the name of the class or command.
 
         Raises:
             Compacted: by the iteration: no server that can be reached has what comes next.
-            ProtocolError: the token is another cluster's.
+            ProtocolError: the token is another cluster's; by the iteration: a change is of a type
+                that `of` does not name.
+            TypeError: `of` is no such type, or `after` no token.
         """
         token = self.token if after is None else after
         self._check(token)

@@ -127,7 +127,10 @@ class Connected:
                     continue
                 talked = True  # but those who send each other's callers to and fro may agree soon
             except (*LOST, ValueError) as error:
-                _LOG.info("no line to %s: %s", address, str(error) or type(error).__name__)
+                # Who refuses to talk will do so again; who is only away may be back.
+                level = logging.WARNING if isinstance(error, ProtocolError) else logging.INFO
+                why = str(error) or type(error).__name__
+                _LOG.log(level, "no line to %s: %s", address, why)
                 talked = False
             self._sent_on = False
             if not talked:

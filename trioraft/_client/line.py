@@ -27,7 +27,14 @@ from trioraft._wire.asking import (
     WatchFrom,
     Welcome,
 )
-from trioraft._wire.codec import PROTOCOL_VERSION, Refusal, WireMessage, decode, encode
+from trioraft._wire.codec import (
+    FROM_SERVERS,
+    PROTOCOL_VERSION,
+    Refusal,
+    WireMessage,
+    decode,
+    encode,
+)
 from trioraft._wire.levels import consistency_of, level_of
 from trioraft.abc import Connection
 
@@ -88,7 +95,7 @@ class Line:
         """
         self._connection = connection
         self._conversation = Conversation(
-            connection, clock, patience, too_much=lambda waiting: False
+            connection, clock, patience, too_much=lambda waiting: False, only=FROM_SERVERS
         )
         self._forwards = forwards
         self._number = 0

@@ -45,6 +45,8 @@ async def open_client(
     random = Random() if random is None else random
     if transport is None:
         transport = WebSocketTransport("ws://127.0.0.1:0")
+    if isinstance(addresses, str):
+        raise TypeError(f"give a list of addresses: [{addresses!r}]")
     given: Sequence[str] = list(addresses)
     if not given:
         raise ValueError("a client needs the address of at least one server")

@@ -33,7 +33,7 @@ def value_of(given: type[Any] | None, reply: Reply) -> Any:
         CommandFailed: it can't be read as what the class says that it returns.
     """
     try:
-        plain = unpack(reply.data)
+        plain = unpack(reply.data, any_keys=True)
         return plain if given is None else _CONVERTER.structure(plain, _result_type(given))
     except Exception as error:  # a class's own validators raise what they like
         raise CommandFailed("ResultUnreadable", f"the result can't be read: {error}") from error

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+import attrs
 import trio
 from attrs import frozen
 
 from trioraft._client.connection import Connected
 from trioraft._client.line import Line
 from trioraft._clock import Clock
+from trioraft._commands import change_name
 from trioraft._errors import Compacted, ProtocolError
 from trioraft._reads import Token
 from trioraft._sessions import Code
@@ -25,7 +27,7 @@ class Change:
     """Something that an entry has changed."""
 
     value: Any
-    """What was announced, or the command; of the type asked for, else in plain form."""
+    """What was announced, or the command; of the type asked for, else `{name: fields}`."""
     index: int
     """The entry's index.  All changes of an entry come one behind the other."""
     token: Token
@@ -47,7 +49,7 @@ class Watch:
         clock: Clock,
     ) -> None:
         self._connected = connected
-        self._of = of
+        self._of = _named(of)
         self._pause = pause
         self._clock = clock
         self._waiting: deque[tuple[bytes, int, Token]] = deque()
@@ -117,8 +119,27 @@ class Watch:
         Raises:
             ProtocolError: it is of another type.
         """
-        plain = unpack(data)
+        match unpack(data):
+            case [str(name), fields]:
+                pass
+            case _:
+                raise ProtocolError("no change: expected a name and its fields")
+        if self._of is None:
+            return {name: fields}
+        cls = self._of.get(name)
+        if cls is None:
+            raise ProtocolError(f"a change {name!r:.40}: `of` names no class of that name")
         try:
-            return plain if self._of is None else _CONVERTER.structure(plain, self._of)
+            return _CONVERTER.structure(fields, cls)
         except MALFORMED as error:
-            raise ProtocolError(f"a change that is no {self._of}: {error}") from error
+            raise ProtocolError(f"a malformed change {name!r:.40}: {error}") from error
+
+
+def _named(of: Any) -> dict[str, type[Any]] | None:
+    """The classes that somebody wants to have, by the names of changes."""
+    if of is None:
+        return None
+    classes = get_args(of) or (of,)
+    if not all(isinstance(cls, type) and attrs.has(cls) for cls in classes):
+        raise TypeError(f"`of` must be an attrs class or a union of some, not {of!r:.100}")
+    return {change_name(cls): cls for cls in classes}

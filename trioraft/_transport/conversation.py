@@ -49,6 +49,7 @@ class Conversation:
         patience: float,
         *,
         too_much: Callable[[int], bool] | None = None,
+        only: frozenset[type] | None = None,
     ) -> None:
         """Begin.
 
@@ -58,11 +59,13 @@ class Conversation:
             patience: seconds of silence, twice, after which the other side is given up.
             too_much: whether, with so many messages waiting to be sent, nothing more is to be
                 read; None: the oldest of too many is dropped.
+            only: the classes of the messages that the other side may send; None: any.
         """
         self._connection = connection
         self._clock = clock
         self._patience = patience
         self._too_much = too_much
+        self._only = only
         self._queue: deque[WireMessage | Later] = deque()
         self._bell = Bell()
         self._room = Bell()
@@ -102,7 +105,7 @@ class Conversation:
         while True:
             while self._too_much is not None and self._too_much(len(self._queue)):
                 await self._room.wait()
-            message = decode(await self._connection.receive())
+            message = decode(await self._connection.receive(), self._only)
             self._heard_at = self._clock.now()
             self._pinged = False
             if isinstance(message, Ping):

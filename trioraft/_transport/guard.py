@@ -18,6 +18,9 @@ _MAX_FRAGMENTS: Final = 1 << 15  # of one message; a trioraft server never cuts 
 _log = logging.getLogger("trioraft.transport")
 
 
+_SMALL_READ: Final = 1 << 14
+
+
 class Reader:
     """Stands in for a nursery where trio-websocket starts its reader task, and guards that task.
 
@@ -105,6 +108,9 @@ class WaryStream(trio.abc.Stream):
             raise trio.BrokenResourceError("the handshake has no end")
         if self.websocket is not None and len(self.websocket._message_parts) > _MAX_FRAGMENTS:
             raise trio.BrokenResourceError("the message is in too many fragments")
+        if self.websocket is not None and not self.websocket._message_parts:
+            # All that one read brings is taken apart without a pause: small frames by thousands.
+            max_bytes = _SMALL_READ if max_bytes is None else min(max_bytes, _SMALL_READ)
         if self._read:
             await trio.lowlevel.checkpoint()
             end = len(self._read) if max_bytes is None else max_bytes

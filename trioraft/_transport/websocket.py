@@ -9,6 +9,7 @@ transport that was given something to answer with lets those in who speak plain 
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -35,7 +36,13 @@ HANDSHAKE_SECONDS: Final = 5.0
 """How long it may take from the first packet until a connection is open."""
 
 _RECEIVE_BUFFER_BYTES: Final = 1 << 18  # the default of 4 KiB costs up to seven times the CPU
-_QUEUE_MESSAGES: Final = 64
+_QUEUE_MESSAGES: Final = 4  # each of them may be as large as a message gets
+_OTHER_FILES: Final = 256
+"""Open files that are left to the log and to whatever else the program does."""
+
+_TOLD_EACH: Final = 1000
+"""So many refused connections make one line in the log, which may be on the same disk."""
+
 _GOODBYE_TURNS: Final = 5  # of the scheduler; sending takes three if nothing is in its way
 _GOOD_ORDER: Final = (1000, 1001, 1005)  # close codes: normal, going away, none given
 
@@ -65,6 +72,8 @@ class WebSocketTransport:
     def __init__(self, address: str) -> None:
         self._address = parse_address(address)
         self._incoming = 0
+        self._most = MAX_CONNECTIONS
+        self._refused = 0
         self._door: WebDoor | None = None
 
     @property
@@ -87,6 +96,9 @@ class WebSocketTransport:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
         """See `trioraft.abc.Transport.listen`."""
+        # The log needs files, too, and a server that can't open one has failed for good.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(MAX_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
         host, port = self._address.host, self._address.port
         listeners = await trio.open_tcp_listeners(port, host=host)
         if port == 0:
@@ -102,8 +114,11 @@ class WebSocketTransport:
     async def _serve(
         self, handler: Callable[[Connection], Awaitable[None]], stream: trio.SocketStream
     ) -> None:
-        if self._incoming >= MAX_CONNECTIONS:
-            _log.warning("refused a connection: %d are open already", self._incoming)
+        if self._incoming >= self._most:
+            self._refused += 1
+            if self._refused % _TOLD_EACH == 1:
+                told = "refused a connection, the %d. by now: %d are open already"
+                _log.warning(told, self._refused, self._incoming)
             return  # serve_listeners closes it
         self._incoming += 1
         try:

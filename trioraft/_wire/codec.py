@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from trioraft._errors import ProtocolError
-from trioraft._limits import MAX_MESSAGE_BYTES
+from trioraft._limits import MAX_CALLS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.membership import Configuration
@@ -136,8 +136,18 @@ def encode(message: WireMessage) -> bytes:
     return pack(fields)
 
 
-def decode(data: bytes) -> WireMessage:
-    """The message that the bytes hold.
+FROM_CLIENTS: Final[frozenset[type]] = frozenset(
+    (Calls, ManageSession, Settle, Ask, WatchFrom, Ping, Pong)
+)
+FROM_SERVERS: Final[frozenset[type]] = frozenset((Welcome, Results, Told, Changes, Ping, Pong))
+"""What the two sides of a client's stream may say, once they know each other."""
+
+_COUNTED: Final = {Calls: "calls", Results: "results", Ask: "queries", Told: "answers"}
+"""Messages that carry many things in a field: not more of them than one message may."""
+
+
+def decode(data: bytes, only: frozenset[type] | None = None) -> WireMessage:
+    """The message that the bytes hold; of these classes only, unless it is None.
 
     Raises:
         ProtocolError: they hold none that this version knows.
@@ -151,6 +161,11 @@ def decode(data: bytes) -> WireMessage:
         shown = tag if isinstance(tag, str) else type(tag).__name__
         raise ProtocolError(f"a message of the unknown type {shown:.40}")
     cls, structure = known
+    if only is not None and cls not in only:
+        raise ProtocolError(f"{cls.__name__} is out of place here")
+    counted = fields.get(_COUNTED.get(cls))
+    if isinstance(counted, list) and len(counted) > MAX_CALLS_PER_MESSAGE:
+        raise ProtocolError(f"a {cls.__name__} of {len(counted)}: too many for one message")
     try:
         message: WireMessage = structure(fields, cls)
     except MALFORMED as error:

@@ -46,7 +46,7 @@ def strict_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
 
 def _new_converter(*, forbid_extra_keys: bool) -> MsgpackConverter:
     converter = make_converter(forbid_extra_keys=forbid_extra_keys, detailed_validation=False)
-    for primitive in (int, str, bytes, bool, float):
+    for primitive in (int, str, bytes, bool, float, type(None)):
         converter.register_structure_hook(primitive, _exactly(primitive))
     converter.register_structure_hook_factory(_is_collection, _from_list)
     return converter
@@ -117,16 +117,33 @@ def _from_list(cls: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any]
     return hook
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, *, any_keys: bool = False) -> Any:
     """The one msgpack value that `data` holds.
+
+    Keys are texts or bytes, whose hashes no stranger can choose, unless others are expected.
 
     Raises:
         ProtocolError: it holds none, or more than one, or one nested too deep.
     """
     try:
-        return msgpack.unpackb(data, strict_map_key=True)
+        return msgpack.unpackb(data, strict_map_key=not any_keys)
     except MALFORMED as error:
         raise ProtocolError(f"no msgpack: {str(error) or type(error).__name__}") from error
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether lists and maps are nested deeper than that in a value that `unpack` gave."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in (list, dict)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def pack(value: Any) -> bytes:

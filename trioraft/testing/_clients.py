@@ -28,6 +28,7 @@ from trioraft.testing._alarm import sleep
 from trioraft.testing._bookkeeping import Bookkeeping
 from trioraft.testing._cluster import SimulatedCluster
 from trioraft.testing._history import Begun, History
+from trioraft.testing._judge import broken
 from trioraft.testing._reads import Reads
 
 PATIENCE: Final = 1.0
@@ -102,6 +103,7 @@ class Clients:
         while True:
             await sleep(chance.uniform(0, 2 * self._pause))
             given = self._draw(drawing)
+            self._must_be_known(given)
             self.drawn.append(number)
             number += of
             if self._kept is not None and number - of not in self._kept:
@@ -110,6 +112,11 @@ class Clients:
                 await self._ask_client(name, client, given, chance)
             else:
                 hint = await self.ask(name, given, chance, hint)
+
+    def _must_be_known(self, given: Any) -> None:
+        name = name_of(given)
+        if name is None or self._vocabulary.class_of(name) is not type(given):
+            broken(f"a caller drew {given!r:.100}, which is none of the machine's `commands`")
 
     # -- in a server's process -------------------------------------------------------------------
 

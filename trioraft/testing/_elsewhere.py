@@ -126,7 +126,7 @@ def _told(result: Any, *, kept: bool) -> str:
     """A result in words; one that a session has kept is told like any other."""
     if not kept:
         return _ordered(result)
-    value = plain(unpack(result["data"]))
+    value = plain(unpack(result["data"], any_keys=True))
     return _ordered(value if result["code"] == Code.VALUE else Raised(*value))
 
 

@@ -214,4 +214,8 @@ def _agree(scenario: Scenario, cluster: SimulatedCluster) -> None:
         machine = scenario.machine()
         machine.recover(state)
         if machine.save() != state:
-            broken(f"`recover` brings back another state than `save` gave\n{state!r:.500}")
+            again = machine.save()
+            broken(
+                "`recover` brings back another state than `save` gave: "
+                f"{state!r:.500} became {again!r:.500}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Final
 
@@ -33,7 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Remember which test runs: the fixture is older than it, and names it in its reports."""
-    item.config.stash[_RUNNING] = item.nodeid
+    _, *rest = item.nodeid.split("::")
+    here = os.path.relpath(item.path, item.config.invocation_params.dir)
+    item.config.stash[_RUNNING] = "::".join([here, *rest])
 
 
 @pytest.fixture(scope="session")
