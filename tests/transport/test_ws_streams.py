@@ -386,3 +386,11 @@ async def test_connections_leave_files_to_the_log(
         await nursery.start(transport.listen, trio.sleep_forever)
         assert transport._most == most
         nursery.cancel_scope.cancel()
+
+
+async def test_an_address_that_is_taken_is_named_in_the_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"can't listen on {address}") as caught:
+            await WebSocketTransport(address).listen(trio.sleep_forever)
+    assert caught.value.errno == errno.EADDRINUSE

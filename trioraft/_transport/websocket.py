@@ -100,7 +100,11 @@ class WebSocketTransport:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = min(MAX_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
         host, port = self._address.host, self._address.port
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            why = f"can't listen on {self._address}: {error.strerror or error}"
+            raise OSError(error.errno, why) from error
         if port == 0:
             # Each address of a name would get a port of its own, but we can only announce one.
             for listener in listeners[1:]:
