@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from random import Random
 from typing import Any
 
-from trioraft._commands import Command
+from trioraft._commands import Command, Query
 from trioraft._config import Config
 from trioraft.abc import StateMachine
 from trioraft.testing._elsewhere import differs_elsewhere
@@ -44,7 +44,7 @@ class RaftSimulation:
     def __call__(
         self,
         machine: Callable[[], StateMachine],
-        commands: Callable[[Random], Command[Any]],
+        commands: Callable[[Random], Command[Any] | Query[Any]],
         *,
         check: Callable[[Any], None] | None = None,
         servers: int = 3,
@@ -66,7 +66,7 @@ class RaftSimulation:
 
         Args:
             machine: makes the state machine; `save` must give equal bytes for equal histories.
-            commands: draws a caller's next command.
+            commands: draws a caller's next command or query.
             check: is given each server's machine after each entry; raises if something is wrong.
             servers: how many.
             profile: how they fare: `CALM`, `HARSH`, or a `Profile` of one's own.
