@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import trio
@@ -11,6 +12,15 @@ from tests.processes.node import Lines, Say
 
 
 async def main(who: str, addresses: list[str]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell, who, addresses)
+        async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
+            async for _ in stdin:
+                pass
+        nursery.cancel_scope.cancel()  # whoever has started this is gone
+
+
+async def tell(who: str, addresses: list[str]) -> None:
     async with trioraft.open_client(addresses) as client:
         number = 0
         while True:

@@ -30,7 +30,9 @@ class Tellers:
 
     async def run(self, who: str) -> None:
         command = [sys.executable, "-m", "tests.processes.teller", who, *self.cluster.values()]
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, cwd=ROOT)
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
         assert process.stdout is not None
         try:
             rest = b""
@@ -45,6 +47,8 @@ class Tellers:
             with trio.CancelScope(shield=True):
                 process.kill()
                 await process.wait()
+                assert process.stdin is not None
+                await process.stdin.aclose()
 
     async def progress(self, count: int) -> None:
         """Wait until each of them has had so many more things done."""
