@@ -73,6 +73,10 @@ MAX_CHANGES_BYTES: Final = 1 << 23
 MAX_WATCH_BYTES: Final = 1 << 18
 """The changes in one message to a watcher; more come with the next one, but always one entry's."""
 
+MAX_CALLERS: Final = {False: 512, True: 64}
+"""The most clients of one server, and the most servers that forward what theirs ask; the other
+connections are left to servers and to HTTP."""
+
 MAX_CONNECTIONS: Final = 1024
 """The most incoming connections at a time."""
 

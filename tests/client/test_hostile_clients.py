@@ -15,6 +15,7 @@ import trio.testing
 
 import trioraft
 import trioraft._desk
+import trioraft._transport.peers
 from tests.client.worlds import HERE, calls_of, client_of, forwarders, leftovers, stranger
 from tests.server.worlds import Cluster, Lines, Room, Say, a_running_cluster, in_virtual_time
 from trioraft import Applied, CommandFailed
@@ -400,3 +401,23 @@ async def test_who_says_nothing_is_given_up() -> None:
                     await other.connection.receive()
             assert trio.current_time() - began <= 2 * trioraft._desk.PATIENCE + 1
         await check_alive(cluster)
+
+
+@in_virtual_time
+async def test_more_clients_than_are_served_are_refused_and_go_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many there are, the servers find a place at each other."""
+    monkeypatch.setattr(trioraft._transport.peers, "MAX_CALLERS", {False: 2, True: 2})
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        async with (
+            stranger(cluster, leader.name, here="mem://one"),
+            stranger(cluster, leader.name, here="mem://two"),
+            client_of(cluster) as client,
+        ):
+            await client.do(Say("through another one"))
+            line = client._connected.now
+            assert line is not None
+            assert line.welcome is not None
+            assert line.welcome.name != leader.name

@@ -119,7 +119,7 @@ MESSAGES: Final[dict[str, WireMessage]] = {
     "read_index": ReadIndex(7),
     "read_index_reply": ReadIndexReply(7, 300),
     "read_index_refused": ReadIndexReply(8, None),
-    "caller": Caller(version=1, cluster="c1"),
+    "caller": Caller(version=1, cluster="c1", forwards=True),
     "welcome": Welcome("c1", "n1", "n2", "ws://127.0.0.1:7002"),
     "welcome_leaderless": Welcome("c1", "n1", None, None),
     "calls": Calls(5, (b"first", b"second"), forwarded=True),

@@ -217,7 +217,7 @@ class Line:
             ProtocolError: the server refuses, or is none.
             LOST: the stream is over.
         """
-        await self._connection.send(encode(Caller(PROTOCOL_VERSION, cluster)))
+        await self._connection.send(encode(Caller(PROTOCOL_VERSION, cluster, self._forwards)))
         match decode(await self._connection.receive()):
             case Welcome() as welcome:
                 self.welcome = welcome

@@ -20,11 +20,12 @@ from attrs import define
 from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
 from trioraft._handshake import Handshake
+from trioraft._limits import MAX_CALLERS
 from trioraft._rules.ids import ServerId
 from trioraft._rules.messages import Message, Reply
 from trioraft._transport.conversation import LOST, Conversation, bare_errors
 from trioraft._wire.asking import Caller, ReadIndex, ReadIndexReply
-from trioraft._wire.codec import PeerMessage, WireMessage
+from trioraft._wire.codec import PeerMessage, Refusal, WireMessage, encode
 from trioraft.abc import Connection, Transport
 
 _LOG: Final = logging.getLogger("trioraft.transport")
@@ -73,6 +74,7 @@ class Peers:
         self._receive = receive
         self._link_up = link_up
         self._serve = serve
+        self._callers = {False: 0, True: 0}
         self._slowest_redial = slowest_redial
         self._patience = patience
         self._incoming: dict[ServerId, Conversation] = {}
@@ -153,7 +155,7 @@ class Peers:
                 first = await self._handshake.first_word(connection)
                 if isinstance(first, Caller):
                     await self._handshake.admit(connection, first)
-                    await self._serve(connection)
+                    await self._receive_caller(connection, first)
                     return
                 peer = await self._handshake.accept(connection, first)
                 if peer is not None:
@@ -165,6 +167,18 @@ class Peers:
                 level = logging.DEBUG if reason in self._complaints else logging.WARNING
                 self._complaints.append(reason)
             _LOG.log(level, "%s: an incoming stream ended: %s", self._me, reason)
+
+    async def _receive_caller(self, connection: Connection, caller: Caller) -> None:
+        """Serve a client, unless there are so many that servers might find no place."""
+        if self._callers[caller.forwards] >= MAX_CALLERS[caller.forwards]:
+            refusal = Refusal(f"{self._me} serves as many clients as it may")
+            await connection.send(encode(refusal))
+            raise ProtocolError("more clients than are served")
+        self._callers[caller.forwards] += 1
+        try:
+            await self._serve(connection)
+        finally:
+            self._callers[caller.forwards] -= 1
 
     async def _answer(self, peer: ServerId, connection: Connection) -> None:
         # The dialler asks for signs of life; this side waits twice as long for any.

@@ -16,6 +16,8 @@ class Caller:
     version: int
     cluster: str | None = None
     """The cluster that it means; None: whichever the server belongs to."""
+    forwards: bool = False
+    """A server, on behalf of its own clients."""
 
 
 @frozen
