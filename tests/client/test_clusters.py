@@ -601,6 +601,7 @@ async def check_nothing_is_left(client: Client) -> None:
         assert not left
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("through", ["the leader", "a follower"])
 @in_virtual_time
 async def test_do_can_be_cancelled_at_every_step(through: str) -> None:
@@ -645,6 +646,7 @@ async def test_a_command_that_has_not_left_is_withdrawn() -> None:
         assert await lines(client) == []
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("what", ["resume", "read", "pending", "watch", "open"])
 @in_virtual_time
 async def test_all_else_can_be_cancelled_at_every_step(what: str) -> None:

@@ -51,6 +51,7 @@ async def count(seed: int) -> None:
         assert min(done.values()) > 10
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(6))
 def test_counters_driven_by_retrying_clients_are_exact(seed: int) -> None:
     seeded_run(seed, partial(count, seed))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Final
@@ -29,6 +28,10 @@ from trioraft._wire.codec import PeerMessage, Refusal, WireMessage, encode
 from trioraft.abc import Connection, Transport
 
 _LOG: Final = logging.getLogger("trioraft.transport")
+
+_COMPLAINTS: Final = 64
+_COMPLAINTS_SECONDS: Final = 60.0
+"""So many different complaints about strangers are made aloud in so many seconds, and no more."""
 
 _FIRST_REDIAL: Final = 0.02
 """Seconds; doubles with each failure, up to half an election time-out."""
@@ -78,7 +81,8 @@ class Peers:
         self._slowest_redial = slowest_redial
         self._patience = patience
         self._incoming: dict[ServerId, Conversation] = {}
-        self._complaints: deque[str] = deque(maxlen=64)
+        self._complaints: dict[str, float] = {}
+        """The newest that were made aloud, and when; the oldest first."""
         self.links = {name: Link(name, addresses[name]) for name in sorted(addresses) if name != me}
         """By name."""
 
@@ -163,10 +167,21 @@ class Peers:
         except LOST as error:
             reason = str(error) or type(error).__name__
             level = logging.INFO
-            if isinstance(error, ProtocolError):  # told once: who is refused dials again and again
-                level = logging.DEBUG if reason in self._complaints else logging.WARNING
-                self._complaints.append(reason)
+            if isinstance(error, ProtocolError):
+                level = self._level_of(reason)
             _LOG.log(level, "%s: an incoming stream ended: %s", self._me, reason)
+
+    def _level_of(self, reason: str) -> int:
+        """How loud to complain: who is refused dials again and again, under many names perhaps."""
+        now, told = self._clock.now(), self._complaints
+        is_old = reason in told
+        is_much = len(told) == _COMPLAINTS and now < next(iter(told.values())) + _COMPLAINTS_SECONDS
+        if is_old or is_much:
+            return logging.DEBUG
+        if len(told) == _COMPLAINTS:
+            del told[next(iter(told))]
+        told[reason] = now
+        return logging.WARNING
 
     async def _receive_caller(self, connection: Connection, caller: Caller) -> None:
         """Serve a client, unless there are so many that servers might find no place."""
