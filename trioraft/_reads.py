@@ -105,7 +105,10 @@ class Answer(Generic[R]):
     index: int
     """The last entry that the answering machine had applied."""
     age: float
-    """Seconds that the answer may be behind the cluster; infinite where nobody has asked."""
+    """Seconds that the answer may be behind the cluster; infinite where nobody has asked.
+
+    0 of `Linearizable` and `Lease`: nothing that was done before the read began is missing.
+    """
     cluster: str = ""
     """The cluster's id."""
 

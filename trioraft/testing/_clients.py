@@ -197,6 +197,7 @@ class Clients:
     ) -> None:
         consistency = self._reads.draw(chance, name, cluster)
         begun = self._reads.begin(self.history, name, given, consistency)
+        began = trio.current_time()
         try:
             with trio.move_on_after(PATIENCE) as scope:
                 answer = await read(given, consistency)
@@ -215,7 +216,7 @@ class Clients:
             self._forget(begun)
             return
         self.counts["reads"] += 1
-        self._reads.answered(name, given, consistency, answer)
+        self._reads.answered(name, given, consistency, answer, began)
         if begun is not None:
             self.history.done(begun, answer.value)
         self.tell(name, f"{given} -> {answer.value!r} ({answer.consistency})")

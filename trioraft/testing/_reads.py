@@ -69,8 +69,10 @@ class Reads:
         fresh = isinstance(consistency, Linearizable | Lease)
         return history.begin(who, query) if fresh else None
 
-    def answered(self, who: str, query: Any, consistency: Consistency, answer: Answer[Any]) -> None:
-        """A caller has an answer.
+    def answered(
+        self, who: str, query: Any, consistency: Consistency, answer: Answer[Any], began: float
+    ) -> None:
+        """A caller has an answer to what it has asked for since `began`.
 
         Raises:
             PropertyBroken: it is older than was asked for.
@@ -82,12 +84,14 @@ class Reads:
             case MaxAge(seconds):
                 if isinstance(answer.consistency, MaxAge) and answer.age > seconds:
                     broken(f"{who} asks for {seconds:g} s at most, and is told {answer.age:g} s")
-                self._check_age(who, answer)
+                self._check_age(who, answer, began)
         self._seen[who] = max(self._seen.get(who, 0), answer.index)
 
-    def _check_age(self, who: str, answer: Answer[Any]) -> None:
+    def _check_age(self, who: str, answer: Answer[Any], began: float) -> None:
         """All that anybody had applied before that time is in the answer."""
         when = trio.current_time() - answer.age - _ON_ITS_WAY
+        if isinstance(answer.consistency, Linearizable | Lease):
+            when = began  # a round may take its time, and what was done meanwhile may be missing
         least = bisect_right(self._judge.applied_at, when)
         if answer.index < least:
             broken(
