@@ -57,6 +57,15 @@ class Applied:
         self.announced.append(change)
 
 
+@frozen
+class Done:
+    """What a command came to, and where it stands."""
+
+    value: Any
+    index: int
+    term: int
+
+
 class Command(Protocol[R_co]):
     """What `Server.do` takes: an attrs class under `@command`."""
 

@@ -47,14 +47,13 @@ from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import AppendEntries
 from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Role, Settings
 from trioraft._rules.step import step
-from trioraft._sessions import Code, Reply
+from trioraft._sessions import Reply, refusal_of
 from trioraft._state import HardState
 from trioraft._tickets import Ticket, Tickets
 from trioraft._trace import Trace
 from trioraft._wire.asking import ReadIndex, ReadIndexReply
 from trioraft._wire.codec import PeerMessage, entries_of
 from trioraft._wire.frames import Entry, Kind, frame, parse_entry, payload_of
-from trioraft._wire.strict import pack
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -392,8 +391,7 @@ class Core:
 
     def refusal(self) -> Reply:
         """The same for who asks by message."""
-        error = self.not_leader()
-        return Reply(Code.NOT_LEADER, 0, error.term, pack([error.leader, error.address]))
+        return refusal_of(self.not_leader())
 
 
 def _node_of(state: HardState, recovered: Recovered, config: Config) -> Node:

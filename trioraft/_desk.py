@@ -29,7 +29,7 @@ from trioraft._limits import (
     MAX_WATCHES,
 )
 from trioraft._reads import Answer
-from trioraft._sessions import Code, Reply
+from trioraft._sessions import Code, Reply, refusal_of
 from trioraft._transport.conversation import Conversation
 from trioraft._wire.asking import (
     Ask,
@@ -44,7 +44,6 @@ from trioraft._wire.asking import (
 )
 from trioraft._wire.codec import FROM_CLIENTS, WireMessage, encode
 from trioraft._wire.levels import LEVELS, consistency_of
-from trioraft._wire.strict import pack
 from trioraft.abc import Connection
 
 PATIENCE: Final = 5.0
@@ -146,8 +145,6 @@ class Desk:
     # -- commands ------------------------------------------------------------------------------
 
     def _call(self, calls: Calls) -> None:
-        if len(calls.calls) > MAX_CALLS_PER_MESSAGE:
-            raise ProtocolError(f"{len(calls.calls)} commands in one message")
         for number, data in enumerate(calls.calls, calls.first):
             self._front.call(data, self._telling(number), forwarded=calls.forwarded)
 
@@ -196,7 +193,7 @@ class Desk:
                 rest = rest[len(answer.value) :]
                 await trio.lowlevel.checkpoint()
         except NotLeaderError as error:
-            where = pack([error.leader, error.address])
+            where = refusal_of(error).data
             self._conversation.post(Told(ask.first, Code.NOT_LEADER, data=where))
         except ServerStopped:
             self._conversation.post(Told(ask.first, Code.STOPPED))
@@ -229,21 +226,23 @@ class Desk:
 
     def _tell(self, first: int, answer: Answer[Answers]) -> None:
         """Send the answers, in as many messages as it takes."""
-        level, age = LEVELS[type(answer.consistency)], answer.age
-        finite = None if math.isinf(age) else age
         some: list[tuple[int, bytes]] = []
         size = 0
         for one in answer.value:
             if some and size + len(one[1]) > MAX_APPEND_BYTES:
-                told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
-                self._post_answers(told, size)
+                self._post_answers(first, answer, some, size)
                 some, size = [], 0
             some.append(one)
             size += len(one[1])
-        told = Told(first, Code.VALUE, tuple(some), level, answer.index, finite)
-        self._post_answers(told, size)
+        self._post_answers(first, answer, some, size)
 
-    def _post_answers(self, told: Told, size: int) -> None:
+    def _post_answers(
+        self, first: int, answer: Answer[Answers], some: list[tuple[int, bytes]], size: int
+    ) -> None:
+        level, index = LEVELS[type(answer.consistency)], answer.index
+        age = None if math.isinf(answer.age) else answer.age
+        told = Told(first, Code.VALUE, tuple(some), level, index, age)
+
         def leaves() -> Told:
             self._unread -= size
             return told

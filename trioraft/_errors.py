@@ -101,7 +101,7 @@ class CommandFailed(CommandError):
 class ServerStopped(TrioraftError):
     """The server does not run, or stopped before the call was taken up: nothing was done."""
 
-    outcome: Outcome | None = "not done"
+    outcome: Outcome = "not done"
 
 
 class StorageError(TrioraftError):

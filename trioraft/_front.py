@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import outcome
-from attrs import frozen
 
 from trioraft._answering import Answering
 from trioraft._applier import reply_of
+from trioraft._client.line import Asked, Line
 from trioraft._client.replies import error_of, value_of
 from trioraft._clock import Clock
-from trioraft._commands import Vocabulary, name_of
+from trioraft._commands import Done, Vocabulary, name_of
 from trioraft._core import Core
 from trioraft._errors import (
     NotLeaderError,
@@ -41,6 +41,7 @@ from trioraft._sessions import (
     keep_session,
     open_session,
     pack_call,
+    refusal_of,
     unpack_call,
 )
 from trioraft._status import Status
@@ -52,15 +53,6 @@ from trioraft.abc import Transport
 
 Tell = Callable[[Reply], None]
 """Called once, with what became of a command."""
-
-
-@frozen
-class Done:
-    """What a command came to, and where it stands."""
-
-    value: Any
-    index: int
-    term: int
 
 
 class Front:
@@ -120,12 +112,10 @@ class Front:
         if len(data) > CALL_BYTES + MAX_COMMAND_BYTES:
             size = len(data) - CALL_BYTES
             tell(rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
-        elif isinstance(self.core.node.role, Leading):
+        elif self._leads:
             self._take(data, tell)
-        elif forwarded or self.core.node.leader is None:
-            tell(self.core.refusal())
         else:
-            self.forwarder.forward(lambda line, asked: line.call(asked), data, tell)
+            self._pass_on(lambda line, asked: line.call(asked), data, tell, forwarded=forwarded)
 
     def manage(self, verb: str, session: int, tell: Tell, *, forwarded: bool) -> None:
         """Open ("open") a session, keep one alive ("keep"), or be done with it ("close").
@@ -142,27 +132,27 @@ class Front:
                 data = close_session(session)
             case _:
                 raise ProtocolError(f"nothing about sessions is called {verb!r:.40}")
-        if isinstance(self.core.node.role, Leading):
+        if self._leads:
             self._submit(Ticket(data, None, Kind.SESSION, _telling(tell, self.vocabulary)), tell)
-        elif forwarded or self.core.node.leader is None:
-            tell(self.core.refusal())
         else:
-            self.forwarder.forward(
-                lambda line, asked: line.manage(verb, session, asked), data, tell
+            self._pass_on(
+                lambda line, asked: line.manage(verb, session, asked),
+                data,
+                tell,
+                forwarded=forwarded,
             )
 
     async def settle(self, index: int, term: int, *, forwarded: bool) -> Reply:
         """Say whether an entry is done, `VALUE`, or surely is not, `REJECTED`."""
-        if not isinstance(self.core.node.role, Leading):
-            if forwarded or self.core.node.leader is None:
-                return self.core.refusal()
-            promise: Promise[Reply] = Promise()
-            self.forwarder.forward(
-                lambda line, asked: line.settle(index, term, asked),
-                b"",
-                lambda reply: promise.give(outcome.Value(reply)),
+        if not self._leads:
+            return await _told(
+                lambda tell: self._pass_on(
+                    lambda line, asked: line.settle(index, term, asked),
+                    b"",
+                    tell,
+                    forwarded=forwarded,
+                )
             )
-            return await promise.result()
         try:
             if await self.answering.was_committed(index, term):
                 return Reply(Code.VALUE, index, term)
@@ -171,6 +161,24 @@ class Front:
         except ServerStopped:
             return Reply(Code.STOPPED, 0, 0)
         return rejected(f"entry {index} of term {term} was never committed: it is not done")
+
+    @property
+    def _leads(self) -> bool:
+        return isinstance(self.core.node.role, Leading)
+
+    def _pass_on(
+        self,
+        ask: Callable[[Line, Asked], None],
+        data: bytes,
+        tell: Tell,
+        *,
+        forwarded: bool,
+    ) -> None:
+        """Ask the leader, unless there is none, or who asks here is a server itself."""
+        if forwarded or self.core.node.leader is None:
+            tell(self.core.refusal())
+        else:
+            self.forwarder.forward(ask, data, tell)
 
     def _take(self, data: bytes, tell: Tell) -> None:
         try:
@@ -206,11 +214,7 @@ class Front:
         """
         data, _ = self.vocabulary.encode(command)
         packed = pack_call(Call(0, 0, 0) if call is None else call, data)
-        promise: Promise[Reply] = Promise()
-        self.call(packed, lambda reply: promise.give(outcome.Value(reply)), forwarded=False)
-        reply = await promise.result()
-        if reply.code is not Code.VALUE:
-            raise error_of(reply, b"")
+        reply = _done(await _told(lambda tell: self.call(packed, tell, forwarded=False)))
         return Done(value_of(type(command), reply), reply.index, reply.term)
 
     async def open_session(self) -> int:
@@ -220,17 +224,27 @@ class Front:
             CommandError: it was not opened.
             ServerStopped: this server does not run.
         """
-        promise: Promise[Reply] = Promise()
-        self.manage("open", 0, lambda reply: promise.give(outcome.Value(reply)), forwarded=False)
-        reply = await promise.result()
-        if reply.code is not Code.VALUE:
-            raise error_of(reply, b"")
-        return reply.index
+        opened = await _told(lambda tell: self.manage("open", 0, tell, forwarded=False))
+        return _done(opened).index
 
     async def read(self, query: Any, consistency: Consistency) -> Answer[Any]:
         """Have a query answered by this server's machine; see `Answering.answer`."""
         self.vocabulary.check_query(query)
         return await self.answering.answer(lambda: query.answer(self.machine), consistency)
+
+
+async def _told(ask: Callable[[Tell], None]) -> Reply:
+    """Ask, and wait for what is told."""
+    promise: Promise[Reply] = Promise()
+    ask(lambda reply: promise.give(outcome.Value(reply)))
+    return await promise.result()
+
+
+def _done(reply: Reply) -> Reply:
+    """The reply, if it is about something that was done; else its error is raised."""
+    if reply.code is not Code.VALUE:
+        raise error_of(reply, b"")
+    return reply
 
 
 def rejected(why: str) -> Reply:
@@ -253,7 +267,7 @@ def _telling(
             case outcome.Value(Kept(was_open)):
                 tell(Reply(Code.VALUE if was_open else Code.EXPIRED, index, term))
             case NotLeaderError():
-                tell(Reply(Code.NOT_LEADER, 0, result.term, pack([result.leader, result.address])))
+                tell(refusal_of(result))
             case OutcomeUnknown():
                 tell(Reply(Code.UNKNOWN, index, term))
             case ServerStopped():

@@ -180,6 +180,7 @@ class Server(View):
             CommandRejected: the machine does not know the query.
             ProtocolError: the token of `AtLeast` is another cluster's.
             ServerStopped: the server does not run.
+            TypeError: `consistency` is none.
             Exception: what `answer` raised.
         """
         await trio.lowlevel.checkpoint()

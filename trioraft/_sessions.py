@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
-from trioraft._errors import ProtocolError
+from trioraft._errors import NotLeaderError, ProtocolError
 from trioraft._limits import MAX_SESSION_BYTES, MAX_SESSIONS, SESSION_WINDOW
 from trioraft._wire.strict import pack, unpack
 
@@ -90,6 +90,11 @@ class Reply:
     term: int
     data: bytes = b""
     """The result as bytes; of `RAISED`, the error's class and message."""
+
+
+def refusal_of(error: NotLeaderError) -> Reply:
+    """The error that sends a caller to the leader, for who asks by message."""
+    return Reply(Code.NOT_LEADER, 0, error.term, pack([error.leader, error.address]))
 
 
 @frozen

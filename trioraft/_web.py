@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from trioraft._commands import Vocabulary
+from trioraft._commands import Done, Vocabulary
 from trioraft._errors import (
     Busy,
     CommandError,
@@ -33,7 +33,8 @@ from trioraft._sessions import Call
 from trioraft._status import Status
 from trioraft._transport.http import Respond, WebRequest, WebResponse, problem
 from trioraft._web_metrics import metrics, sickness
-from trioraft._web_requests import LEVELS, consistency_of, is_another_sites, parameters
+from trioraft._web_requests import consistency_of, is_another_sites, parameters
+from trioraft._wire.levels import LEVELS
 
 ANSWER_SECONDS: Final = 30.0
 """How long the cluster may take: a client that has vanished without a word must not wait on."""
@@ -44,25 +45,6 @@ UNREADABLE: Final = ("ResultUnreadable", "ResultTooLarge")
 
 _UNLUCKY: Final[dict[Outcome, int]] = {"done": 409, "not done": 503, "unknown": 504}
 """Which status says what became of a command."""
-
-
-class Done(Protocol):
-    """What a command came to, and where it stands."""
-
-    @property
-    def value(self) -> Any:
-        """What its apply returned."""
-        ...
-
-    @property
-    def index(self) -> int:
-        """Its place in the log."""
-        ...
-
-    @property
-    def term(self) -> int:
-        """The term of the leader that appended it."""
-        ...
 
 
 class Front(Protocol):
@@ -143,8 +125,7 @@ class _Web:
             return self._problem(error)
 
     def _problem(self, error: CommandError | ServerStopped) -> WebResponse:
-        outcome: Outcome = error.outcome or "not done"
-        status, name, message = _UNLUCKY[outcome], type(error).__name__, str(error)
+        status, name, message = _UNLUCKY[error.outcome], type(error).__name__, str(error)
         if isinstance(error, CommandFailed) and error.error in UNREADABLE:
             status, name, message = 500, error.error, error.message
         if isinstance(error, CommandRejected) and not isinstance(error, Busy):
@@ -153,7 +134,7 @@ class _Web:
             status,
             name,
             message,
-            outcome=outcome,
+            outcome=error.outcome,
             leader=self._front.status().leader,
             close=isinstance(error, ServerStopped),
         )

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from trioraft._errors import CommandRejected
 from trioraft._reads import Anything, AtLeast, Consistency, Lease, Linearizable, MaxAge, Token
 from trioraft._transport.http import WebRequest
-
-LEVELS: Final[Mapping[type[Any], str]] = {
-    Linearizable: "linearizable",
-    Lease: "lease",
-    AtLeast: "at_least",
-    MaxAge: "max_age",
-    Anything: "anything",
-}
-"""What the levels of reads are called."""
+from trioraft._wire.levels import LEVELS
 
 _SECONDS: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 

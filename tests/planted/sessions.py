@@ -153,9 +153,8 @@ SESSIONS: Final = (
     Bug(
         name="forwarded on and on",
         file="_front.py",
-        old="            self._take(data, tell)\n"
-        "        elif forwarded or self.core.node.leader is None:\n",
-        new="            self._take(data, tell)\n        elif self.core.node.leader is None:\n",
+        old="        if forwarded or self.core.node.leader is None:\n",
+        new="        if self.core.node.leader is None:\n",
         story="two servers that take each other for the leader forward to and fro",
         directed="tests/client/test_hostile_clients.py"
         "::test_what_was_forwarded_is_forwarded_no_further",

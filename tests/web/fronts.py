@@ -10,7 +10,7 @@ import attrs
 import trio
 
 import trioraft
-from trioraft._commands import Vocabulary
+from trioraft._commands import Done, Vocabulary
 from trioraft._reads import Answer, Consistency
 from trioraft._sessions import Call
 from trioraft._status import PeerStatus, Status
@@ -54,13 +54,6 @@ class Get:
 
     def answer(self, machine: Any) -> None:
         raise AssertionError
-
-
-@attrs.frozen
-class Done:
-    value: Any
-    index: int
-    term: int
 
 
 class FakeFront:

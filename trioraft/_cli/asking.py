@@ -17,7 +17,7 @@ from trioraft._cli.common import Unusable, complain, say
 from trioraft._errors import CommandRejected, Outcome
 from trioraft._json import parse
 from trioraft._transport.addresses import Address, parse_address
-from trioraft._web_requests import LEVELS
+from trioraft._wire.levels import LEVELS
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 60.0  # the server itself gives up before

@@ -176,17 +176,15 @@ class Client:
         """
         entry = read_entry_handle(handle)
         if entry is not None:
-            self._check_cluster(entry[0])
+            self._check_cluster("a handle", entry[0])
             return await self._settle(*entry[1:])
         cluster, session, sequence, data = read_handle(handle)
-        self._check_cluster(cluster)
+        self._check_cluster("a handle", cluster)
         return await self._finish(Call(session, sequence, 1), data, command)
 
-    def _check_cluster(self, cluster: str) -> None:
+    def _check_cluster(self, what: str, cluster: str) -> None:
         if cluster != self.cluster:
-            raise ProtocolError(
-                f"a handle of the cluster {cluster!r:.40}; this is {self.cluster!r}"
-            )
+            raise ProtocolError(f"{what} of the cluster {cluster!r:.40}; this is {self.cluster!r}")
 
     async def _settle(self, index: int, term: int) -> NoReturn:
         reply = await self._until_told(
@@ -282,6 +280,7 @@ class Client:
             CommandRejected: the machine does not know the query.
             ProtocolError: the token of `AtLeast` is another cluster's.
             CommandFailed: `answer` raised.
+            TypeError: `consistency` is none.
         """
         data = encoded(query)
         if not isinstance(consistency, Consistency):
@@ -321,10 +320,7 @@ class Client:
     def _check(self, token: Token) -> None:
         if not isinstance(token, Token):
             raise TypeError(f"{token!r:.100} is no Token: see Token.parse")
-        if token.cluster != self.cluster:
-            raise ProtocolError(
-                f"a token of the cluster {token.cluster!r:.40}; this is {self.cluster!r}"
-            )
+        self._check_cluster("a token", token.cluster)
 
     # -- watching ------------------------------------------------------------------------------
 

@@ -126,21 +126,20 @@ class Line:
 
     def manage(self, verb: str, session: int, asked: Asked) -> None:
         """Open, keep or close a session."""
-        if not self.is_open:
-            asked.answer(_UNSENT)
-            return
-        number = asked.number = self._next_number()
-        self._asked[number] = asked
-        self._conversation.post(ManageSession(number, verb, session, self._forwards))
+        self._post(asked, lambda number: ManageSession(number, verb, session, self._forwards))
 
     def settle(self, index: int, term: int, asked: Asked) -> None:
         """Ask whether an entry was committed."""
+        self._post(asked, lambda number: Settle(number, index, term, self._forwards))
+
+    def _post(self, asked: Asked, message: Callable[[int], WireMessage]) -> None:
+        """Ask by a message of its own, which is made when it has a number."""
         if not self.is_open:
             asked.answer(_UNSENT)
             return
         number = asked.number = self._next_number()
         self._asked[number] = asked
-        self._conversation.post(Settle(number, index, term, self._forwards))
+        self._conversation.post(message(number))
 
     def ask(self, question: Question) -> None:
         """Ask a query."""

@@ -30,16 +30,17 @@ async def open_client(
 ) -> AsyncGenerator[Client]:
     """Talk to a cluster; enters once a leader was found and has opened a session.
 
+    The cluster is that of the first server that answers; servers of others are passed by.
+
     Args:
         addresses: of some or all of its servers, in the transport's form.
         transport: how to reach them; websockets by default.
         clock: another clock than Trio's.
         random: another source of chance.
 
-    The cluster is that of the first server that answers; servers of others are passed by.
-
     Raises:
         ValueError: there is no address, or one can't be read.
+        TypeError: it is one address, and no list of them.
     """
     clock = Clock() if clock is None else clock
     random = Random() if random is None else random

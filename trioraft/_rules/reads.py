@@ -54,8 +54,10 @@ def owes_round(role: Leading, progress: Progress) -> bool:
 
 def confirming(node: Node, role: Leading) -> Outcome:
     """Release the readers of a round once a majority has answered something of it."""
+    if role.confirmed == role.round:
+        return node, []
     answered = node.agreed(math.inf, {p.peer: p.answered_round for p in role.progress})
-    if role.confirmed == role.round or answered < role.round:
+    if answered < role.round:
         return node, []
     role = evolve(role, confirmed=role.round)
     node = evolve(node, role=role)

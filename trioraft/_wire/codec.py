@@ -6,7 +6,7 @@ change their meaning.  New fields get defaults; unknown fields are ignored.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from attrs import frozen
 
@@ -136,10 +136,8 @@ def encode(message: WireMessage) -> bytes:
     return pack(fields)
 
 
-FROM_CLIENTS: Final[frozenset[type]] = frozenset(
-    (Calls, ManageSession, Settle, Ask, WatchFrom, Ping, Pong)
-)
-FROM_SERVERS: Final[frozenset[type]] = frozenset((Welcome, Results, Told, Changes, Ping, Pong))
+FROM_CLIENTS: Final[frozenset[type]] = frozenset((*get_args(Asked), Ping, Pong))
+FROM_SERVERS: Final[frozenset[type]] = frozenset((*get_args(Answered), Ping, Pong))
 """What the two sides of a client's stream may say, once they know each other."""
 
 _COUNTED: Final = {Calls: "calls", Results: "results", Ask: "queries", Told: "answers"}

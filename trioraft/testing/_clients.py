@@ -201,10 +201,7 @@ class Clients:
         try:
             with trio.move_on_after(PATIENCE) as scope:
                 answer = await read(given, consistency)
-        except (NotLeaderError, ServerStopped):
-            self._forget(begun)
-            raise
-        except trio.Cancelled:
+        except (NotLeaderError, ServerStopped, trio.Cancelled):
             self._forget(begun)
             raise
         except Exception as error:  # noqa: BLE001  what the query raised is its answer
