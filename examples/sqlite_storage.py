@@ -1,9 +1,10 @@
 """Bring your own storage: SQLite behind `trioraft.abc.Storage`.
 
 One connection, locked for this process, write-ahead log, `synchronous=FULL`: a committed
-transaction survives a power cut.  trioraft's own segment log is quicker, and tells a torn tail from
-damage, where SQLite forgets all that lies behind a damaged frame of its log; this is to show what
-a storage has to do.  `trioraft.testing.check_storage` says whether it does.
+transaction survives a power cut.  Snapshots are files in a directory beside it.  trioraft's own
+segment log is quicker, and tells a torn tail from damage, where SQLite forgets all that lies behind
+a damaged frame of its log; this is to show what a storage has to do.
+`trioraft.testing.check_storage` says whether it does.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import trio
 
-from trioraft import StorageError, StorageLocked
+from trioraft import SnapshotDirectory, StorageError, StorageLocked
 from trioraft.abc import Batch, Kind, Recovered, parse_entry
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, term INT, kind INT, frame BLOB) STRICT;
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS base (id INTEGER, term INT) STRICT;
+INSERT INTO base SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM base);
 """
 
 
@@ -30,10 +33,17 @@ class SqliteStorage:
         self._path = path
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._database: sqlite3.Connection | None = None
+        self.snapshots = SnapshotDirectory(f"{path}.snapshots")
 
     async def open(self) -> Recovered:
         """Open the file, for this process alone, and read what it holds."""
-        return await trio.to_thread.run_sync(self._open, limiter=self._one_at_a_time)
+        recovered = await trio.to_thread.run_sync(self._open, limiter=self._one_at_a_time)
+        try:
+            await self.snapshots.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return recovered
 
     async def write(self, batch: Batch) -> None:
         """Commit a batch as one transaction."""
@@ -45,7 +55,8 @@ class SqliteStorage:
         return await trio.to_thread.run_sync(self._read, first, max_bytes, limiter=limiter)
 
     async def aclose(self) -> None:
-        """Close the file, which unlocks it."""
+        """Close the snapshots, then the file, which unlocks both."""
+        await self.snapshots.aclose()
         database, self._database = self._database, None
         if database is not None:
             with trio.CancelScope(shield=True):
@@ -66,8 +77,9 @@ class SqliteStorage:
             raise StorageError(str(error)) from error
         self._database = database
         state = database.execute("SELECT data FROM state").fetchone()
+        base = database.execute("SELECT id, term FROM base").fetchone()
         runs = "SELECT min(id), term FROM entry GROUP BY term ORDER BY term"
-        (last,) = database.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()
+        (last,) = database.execute("SELECT coalesce(max(id), ?) FROM entry", base[:1]).fetchone()
         of_kind = "SELECT frame FROM entry WHERE kind = ? ORDER BY id"
         configurations = database.execute(of_kind, (Kind.CONFIGURATION,))
         return Recovered(
@@ -75,6 +87,7 @@ class SqliteStorage:
             tuple(database.execute(runs)),
             last,
             tuple(frame for (frame,) in configurations),
+            base,
         )
 
     def _write(self, batch: Batch) -> None:
@@ -85,6 +98,9 @@ class SqliteStorage:
                 transaction.execute("BEGIN")
                 if batch.cut is not None:
                     transaction.execute("DELETE FROM entry WHERE id > ?", (batch.cut,))
+                if batch.base is not None:
+                    transaction.execute("DELETE FROM entry WHERE id <= ?", batch.base[:1])
+                    transaction.execute("UPDATE base SET id = ?, term = ?", batch.base)
                 rows = [
                     (e.index, e.term, e.kind, f) for f in batch.entries for e in [parse_entry(f)]
                 ]
@@ -100,7 +116,8 @@ class SqliteStorage:
         if self._database is None:
             raise StorageError("the storage is not open")
         found: list[bytes] = []
-        rows = self._database.execute("SELECT frame FROM entry WHERE id >= ? ORDER BY id", (first,))
+        behind = "SELECT frame FROM entry WHERE id >= ? AND ? > (SELECT id FROM base) ORDER BY id"
+        rows = self._database.execute(behind, (first, first))
         for (frame,) in rows:
             max_bytes -= len(frame)
             if found and max_bytes < 0:

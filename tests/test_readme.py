@@ -10,7 +10,10 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Self
 
 import pytest
 import trio
@@ -44,50 +47,93 @@ def test_the_readmes_simulation_finds_nothing_wrong(raft_simulation: RaftSimulat
 @pytest.mark.processes
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_readmes_command_lines_work(tmp_path: Path) -> None:
-    (serve,), asks = _command_lines()
-    ports = {"7001": "", "7002": "", "7003": ""}
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in ports]
-    for port, listener in zip(ports, listeners, strict=True):
-        ports[port] = str(listener.getsockname()[1])
-        listener.close()
-
-    def command(line: str) -> list[str]:
-        """The line as it stands there, on ports that are free here."""
-        for port, free in ports.items():
-            line = line.replace(port, free)
-        words = shlex.split(line)
-        return [sys.executable, "-m", *words] if words[0] == "trioraft" else words
-
-    def server(number: int) -> subprocess.Popen[bytes]:
-        line = serve.replace("--name n1", f"--name n{number}").replace("data/n1", f"data/n{number}")
-        line = line.replace("--listen ws://127.0.0.1:7001", f"--listen ws://127.0.0.1:700{number}")
-        return subprocess.Popen(command(line), cwd=tmp_path, stderr=subprocess.DEVNULL)
-
-    servers = [server(number) for number in (1, 2, 3)]
-    try:
-        assert '"1"' not in _output(command(asks[0])), "there was nothing before"
-        answers = [_output(command(ask)) for ask in asks]
+    (serve,), asks = _command_lines("Without a program of your own")
+    ((save, inspect, restore),) = _command_lines("Snapshots, backup, restore")
+    with _Terminals(tmp_path) as terminals:
+        terminals.serve(serve)
+        assert '"1"' not in terminals.output(asks[0]), "there was nothing before"
+        answers = [terminals.output(ask) for ask in asks]
         assert '"1"' in json.dumps(json.loads(answers[1])["result"])
-        assert json.loads(answers[2])["member_count"] == 3
-    finally:
-        for process in servers:
+        status = json.loads(answers[2])
+        assert status["member_count"] == 3
+        assert "digest" in terminals.output(save)
+        terminals.kill()
+        assert terminals.output(inspect).endswith("all of it is whole\n")
+
+        terminals.serve(restore)
+        answers = [terminals.output(ask) for ask in asks[1:]]
+        assert '"1"' in json.dumps(json.loads(answers[0])["result"])
+        assert json.loads(answers[1])["cluster"] != status["cluster"]
+
+
+class _Terminals:
+    """Where command lines are typed as they stand there, but for ports that are free here."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        self._ports = {
+            f"700{n}": str(listener.getsockname()[1]) for n, listener in enumerate(listeners, 1)
+        }
+        for listener in listeners:
+            listener.close()
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def serve(self, line: str) -> None:
+        """Start the first server by this line, and two more by ones like it."""
+        for number in (1, 2, 3):
+            own = line.replace("--name n1", f"--name n{number}").replace("/n1 ", f"/n{number} ")
+            own = own.replace(
+                "--listen ws://127.0.0.1:7001", f"--listen ws://127.0.0.1:700{number}"
+            )
+            process = subprocess.Popen(
+                self._words(own), cwd=self._directory, stderr=subprocess.DEVNULL
+            )
+            self._servers.append(process)
+        self._until_healthy()
+
+    def _until_healthy(self) -> None:
+        for port in map(int, self._ports.values() if self._servers else []):
+            for _ in range(400):
+                connection = HTTPConnection("127.0.0.1", port, timeout=5)
+                with suppress(OSError):
+                    connection.request("GET", "/healthz")
+                    if connection.getresponse().status == 200:
+                        break
+                connection.close()
+                time.sleep(0.05)  # real processes: there is nothing else to wait for
+            connection.close()
+
+    def output(self, line: str) -> str:
+        """What the line prints in the end: on a busy machine a leader may be lost again."""
+        for _ in range(50):
+            done = subprocess.run(
+                self._words(line), cwd=self._directory, capture_output=True, check=False
+            )
+            if done.returncode == 0 and b'{"error"' not in done.stdout:
+                return done.stdout.decode()
+            self._until_healthy()
+        raise AssertionError(f"{line}: {done.stdout!r} {done.stderr!r}")
+
+    def kill(self) -> None:
+        for process in self._servers:
             process.kill()
             process.wait()
+        self._servers.clear()
+
+    def _words(self, line: str) -> list[str]:
+        words = shlex.split(re.sub("700[123]", lambda port: self._ports[port[0]], line))
+        return [sys.executable, "-m", *words] if words[0] == "trioraft" else words
 
 
-def _command_lines() -> tuple[list[str], list[str]]:
-    """The line that serves, and those that ask."""
-    _, _, text = README.read_text().partition("## Without a program of your own")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[:2]
-    serving, asking = (block.splitlines() for block in blocks)
-    return serving, asking
-
-
-def _output(command: list[str]) -> str:
-    """What it prints in the end: the servers take a moment, and a leader another one."""
-    for _ in range(200):
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode == 0 and b'{"error"' not in done.stdout:
-            return done.stdout.decode()
-        time.sleep(0.05)  # real processes: there is nothing else to wait for
-    raise AssertionError(f"{command}: {done.stdout!r} {done.stderr!r}")
+def _command_lines(section: str) -> list[list[str]]:
+    """The lines of each block of a section."""
+    _, _, text = README.read_text().partition(f"\n## {section}\n")
+    text, _, _ = text.partition("\n## ")
+    return [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]

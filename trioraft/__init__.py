@@ -61,6 +61,7 @@ from trioraft._reads import Token as Token
 from trioraft._server import Server as Server
 from trioraft._status import PeerStatus as PeerStatus
 from trioraft._status import Status as Status
+from trioraft._storage.snapshots import SnapshotDirectory as SnapshotDirectory
 from trioraft._transport.websocket import WebSocketTransport as WebSocketTransport
 from trioraft._wire.frames import Entry as Entry
 

@@ -54,13 +54,14 @@ class Answering:
                 # heard of a leader.
                 await applier.reached(max(token.index, 1))
             case MaxAge(seconds):
+                await applier.reached(0)  # a machine that is being restored can't be asked
                 age = reading.age()
                 if age > seconds or age == math.inf:
                     return await self._linearizable(run)
                 if age > seconds / 2:
                     reading.refresh()
             case Anything():
-                pass
+                await applier.reached(0)
             case _:
                 raise TypeError(no_consistency(consistency))
         value, applied = run(), applier.applied
@@ -90,8 +91,10 @@ class Answering:
             return None
         return Answer(value, Lease(), applied, 0.0, self._cluster) if self._holds() else None
 
-    async def was_committed(self, index: int, term: int) -> bool:
+    async def was_committed(self, index: int, term: int) -> bool | None:
         """Whether an entry is committed, or surely never will be; asked of a leader.
+
+        None: the log has been compacted there, and another entry may have stood in its place.
 
         Raises:
             NotLeaderError: this server does not lead, or leads no more.
@@ -106,7 +109,10 @@ class Answering:
             if term == mine and index <= core.node.log.last_index:
                 known = max(known, index)
             await core.applier.reached(known)
-        return index <= core.applier.applied and core.node.log.term_at(index) == term
+        log = core.node.log
+        if index < log.base_index and term <= log.base_term:
+            return None
+        return index <= core.applier.applied and log.term_at(index) == term
 
     @property
     def _cluster(self) -> str:

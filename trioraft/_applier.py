@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import outcome
 import trio
+from attrs import frozen
 
 from trioraft._changes import ChangeLog
 from trioraft._clock import Bell
@@ -15,11 +17,12 @@ from trioraft._errors import CommandFailed, ProtocolError, ServerStopped, Storag
 from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._payloads import stamped_data, stamped_time
 from trioraft._recent import Recent
-from trioraft._sessions import Code, Reply, Sessions, unpack_call
+from trioraft._sessions import Code, Reply, SavedSession, Sessions, unpack_call
+from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import Entry, Kind, parse_entry
 from trioraft._wire.strict import pack
-from trioraft.abc import Storage
+from trioraft.abc import SavedState, Storage
 
 _PER_TURN: Final = 128
 """Entries between two checkpoints: heartbeats do not wait for a long backlog."""
@@ -28,6 +31,17 @@ _READ_BYTES: Final = 1 << 20
 
 _DIFFERS = (MemoryError, RecursionError, OSError)
 """What one server's apply may raise and another's not: no result, the server stops."""
+
+
+@frozen
+class Captured:
+    """All that is replicated, as it was when entry `index` had been applied."""
+
+    index: int
+    term: int
+    time: float
+    sessions: Sequence[SavedSession]
+    state: bytes | SavedState
 
 
 class Applier:
@@ -43,7 +57,13 @@ class Applier:
         recent: Recent,
         storage: Storage,
         on_applied: Callable[[Entry, outcome.Outcome[Any] | None], None],
+        restore: Callable[[], Awaitable[None]],
+        stopwatch: Stopwatch,
     ) -> None:
+        """Begin with a machine that has seen nothing.
+
+        `restore` is called when an installed snapshot is due, and calls `stands_at` in the end.
+        """
         self._machine = machine
         self._vocabulary = vocabulary
         self._announces = tuple(getattr(machine, "changes", ()))
@@ -52,7 +72,15 @@ class Applier:
         self._recent = recent
         self._storage = storage
         self._on_applied = on_applied
+        self._restore = restore
+        self._stopwatch = stopwatch
         self._target = 0
+        self._installed = 0
+        """The last entry of a snapshot that takes the place of what was to be applied."""
+        self._restoring = False
+        self._read: Sequence[bytes] = ()
+        """What came from the disk last, from `_read_from` on."""
+        self._read_from = 0
         self._bell = Bell()
         self._moved = trio.lowlevel.ParkingLot()
         self._ended = False
@@ -60,19 +88,25 @@ class Applier:
         self.changes = ChangeLog()
         self.applied = 0
         """The last index that the machine has seen."""
+        self._term = 0
+        self._time = 0.0
 
     def advance(self, index: int) -> None:
         """Everything up to `index` may be applied."""
         self._target = index
         self._bell.ring()
 
+    def installed(self, index: int) -> None:
+        """A snapshot has taken the place of all entries up to `index`."""
+        self._installed = index
+
     async def reached(self, index: int) -> None:
-        """Return once everything up to `index` has been applied.
+        """Return once everything up to `index` has been applied, and the machine can be asked.
 
         Raises:
             ServerStopped: the server has ended before.
         """
-        while self.applied < index:
+        while self.applied < index or self._restoring:
             if self._ended:
                 raise ServerStopped("the server stopped")
             await self._moved.park()
@@ -87,14 +121,23 @@ class Applier:
         while True:
             await self._bell.wait()
             while self.applied < self._target:
-                for frame in await self._next_frames():
-                    self._apply(parse_entry(frame))
+                if self.applied < self._installed <= self._target:
+                    await self._restore()
+                    continue
+                frames = await self._next_frames()
+                if not frames:
+                    break  # a snapshot has taken their place: it is due in a moment
+                with self._stopwatch.timing("apply"):
+                    for frame in frames:
+                        self._apply(parse_entry(frame))
+                        if self._stopwatch.turn_is_over:
+                            break
                 self._moved.unpark_all()
                 if self.applied < self._target:
                     await trio.lowlevel.checkpoint()
 
     async def _next_frames(self) -> Sequence[bytes]:
-        """What is due next, from memory if it is there.
+        """What is due next, from memory if it is there; nothing if it has just been replaced.
 
         Raises:
             StorageError: the disk failed, or lost what was durable.
@@ -104,10 +147,14 @@ class Applier:
         recent = self._recent.between(first, last)
         if recent is not None:
             return recent
-        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]
-        if not stored:
+        if not 0 <= first - self._read_from < len(self._read):
+            target = self._target
+            read = await self._storage.read(first, _READ_BYTES)
+            # What lay behind the target may be cut by now, and something else stand there.
+            self._read_from, self._read = first, read[: target - first + 1]
+        if not self._read and self._installed < first:
             raise StorageError(f"entry {first} is durable here, and the storage lacks it")
-        return stored
+        return self._read[first - self._read_from : last - self._read_from + 1]
 
     def _apply(self, entry: Entry) -> None:
         """Apply one entry; an entry that can't be read stops the server, it is never skipped.
@@ -121,11 +168,38 @@ class Applier:
         time = stamped_time(entry.payload)
         self.sessions.expire(time)
         result = self._result(entry, time, ticket)
-        self.applied = entry.index
+        self.applied, self._term, self._time = entry.index, entry.term, time
         self._on_applied(entry, result)
         if ticket is not None:
             result = outcome.Value(None) if result is None else result
             self._tickets.applied(ticket, result)
+
+    def capture(self) -> Captured:
+        """All that is replicated, as it is now: nothing of it is seen half changed.
+
+        Raises:
+            Exception: the machine's `save` raised.
+        """
+        with self._stopwatch.timing("save"):
+            state = self._machine.save()
+        sessions = self.sessions.capture()
+        return Captured(self.applied, self._term, self._time, sessions, state)
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """In the body the machine becomes what a snapshot says: nobody asks it anything."""
+        self._restoring = True
+        try:
+            yield
+        finally:
+            self._restoring = False
+            self._moved.unpark_all()
+
+    def stands_at(self, index: int, term: int, time: float, sessions: Sessions) -> None:
+        """The machine is now what a snapshot said."""
+        self.sessions = sessions
+        self.changes.skip(index)
+        self.applied, self._term, self._time = index, term, time
 
     def _result(
         self, entry: Entry, time: float, ticket: Ticket | None

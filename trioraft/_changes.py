@@ -41,6 +41,12 @@ class ChangeLog:
             self._bytes -= _size(lost)
             self.first = gone + 1
 
+    def skip(self, index: int) -> None:
+        """What entries up to `index` have changed came in a snapshot, and can't be told apart."""
+        self._changes.clear()
+        self._bytes = 0
+        self.first = index + 1
+
     def since(self, index: int) -> list[Change] | None:
         """What came behind an entry, oldest first, as much as fits in one message; None: lost.
 

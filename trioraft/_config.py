@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 from attrs import Attribute, field, frozen
 
@@ -11,7 +12,11 @@ from trioraft._limits import (
     DEFAULT_ELECTION_TIMEOUT,
     DEFAULT_HEARTBEAT_INTERVAL,
     DEFAULT_MAX_CLOCK_DRIFT,
+    DEFAULT_SNAPSHOT_BYTES,
+    DEFAULT_SNAPSHOT_ENTRIES,
+    NUMBER_OF_LOG_ENTRIES_AFTER_SNAPSHOT,
 )
+from trioraft._snapshots.compression import Compression, check_compression
 
 _HEARTBEATS_PER_TIMEOUT = 3
 _SLACK = 1e-9
@@ -30,13 +35,25 @@ def _positive(config: Config, attribute: Attribute[float], value: float) -> None
         raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
 
 
+def _whole(config: Config, attribute: Attribute[Any], value: int) -> None:
+    if type(value) is not int:
+        raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{attribute.name} must not be negative: {value}")
+
+
+def _count(config: Config, attribute: Attribute[Any], value: int | None) -> None:
+    if value is not None:
+        _whole(config, attribute, value)
+
+
 @frozen(kw_only=True)
 class Config:
     """How one server behaves.  All servers of a cluster should agree on the two times.
 
     Raises:
         ValueError: the times make no sense; the message names the relation that is broken.
-        TypeError: a time is no number.
+        TypeError: a time or a count is no number.
     """
 
     heartbeat_interval: float = field(
@@ -53,6 +70,21 @@ class Config:
     max_clock_drift: float = field(default=DEFAULT_MAX_CLOCK_DRIFT, converter=_as_float)
     """How much faster than this server's clock another one may run, as a fraction: 0.05 is three
     seconds a minute.  Leases rest on it, and nothing else does."""
+
+    snapshot_entries: int | None = field(default=DEFAULT_SNAPSHOT_ENTRIES, validator=_count)
+    """A snapshot is taken after about so many entries since the last one; None: whatever their
+    number.  It waits until they have at least a fourth of the last one's bytes."""
+
+    snapshot_bytes: int | None = field(default=DEFAULT_SNAPSHOT_BYTES, validator=_count)
+    """The same for the bytes of the entries.  If both are None, only `take_snapshot` takes any."""
+
+    trailing_entries: int = field(default=NUMBER_OF_LOG_ENTRIES_AFTER_SNAPSHOT, validator=_whole)
+    """How many entries stay in the log behind a snapshot, for followers that are a little late."""
+
+    snapshot_compression: Compression = field(
+        default="zlib", validator=lambda _, __, value: check_compression(value)
+    )
+    """"zlib", or "zstd" with trioraft[zstd], which every server of the cluster then needs."""
 
     trace: str | os.PathLike[str] | None = None
     """A file to which one JSON line per protocol event is appended (docs/trace.md); None: none."""

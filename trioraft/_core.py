@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
@@ -17,18 +16,15 @@ from trioraft import _events as say
 from trioraft._announcing import announce
 from trioraft._applier import Applier
 from trioraft._clock import Bell, Clock, Deadline
-from trioraft._cluster_time import ClusterTime
 from trioraft._commands import Vocabulary
 from trioraft._config import Config
-from trioraft._diskwriter import DiskWriter
 from trioraft._errors import InternalError, NotLeaderError, ProtocolError
-from trioraft._limits import APPEND_WINDOW, LAST_TERM, MAX_LOG_ENTRIES_PER_REQUEST
+from trioraft._limits import LAST_TERM
+from trioraft._logbook import LogBook
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
-from trioraft._pace import Pace
-from trioraft._payloads import stamp, stamped_time
+from trioraft._payloads import stamped_time
 from trioraft._reading import Reading
-from trioraft._recent import Recent
 from trioraft._roles import Candidate, Follower, Leader
 from trioraft._rules import effects as fx
 from trioraft._rules.effects import Effect
@@ -42,18 +38,22 @@ from trioraft._rules.events import (
     Received,
 )
 from trioraft._rules.ids import ServerId
-from trioraft._rules.log import Entries, Log
+from trioraft._rules.log import Entries
 from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import AppendEntries
-from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Role, Settings
+from trioraft._rules.node import Campaigning, Following, Leading, Node, Role
 from trioraft._rules.step import step
 from trioraft._sessions import Reply, refusal_of
-from trioraft._state import HardState
+from trioraft._snapshots.keeper import Keeper
+from trioraft._snapshots.receiving import Receiver
+from trioraft._snapshots.sending import Aside, Sender
+from trioraft._state import HardState, first_node
+from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._trace import Trace
 from trioraft._wire.asking import ReadIndex, ReadIndexReply
-from trioraft._wire.codec import PeerMessage, entries_of
-from trioraft._wire.frames import Entry, Kind, frame, parse_entry, payload_of
+from trioraft._wire.codec import PeerMessage
+from trioraft._wire.frames import Entry, Kind, payload_of
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -86,10 +86,11 @@ class Core:
         hub: say.Hub,
         post: Callable[[ServerId, PeerMessage], None],
         address_of: Callable[[str], str | None],
+        aside: Aside,
+        patience: float,
         observers: Sequence[Observer],
     ) -> None:
         """Begin with what the disk held; all of it counts as durable."""
-        last = recovered.last_index
         self.state = state
         self.clock = clock
         self.election = Deadline(clock)
@@ -97,60 +98,96 @@ class Core:
         self.quorum = Deadline(clock)
         self.tickets = Tickets()
         self.hub = hub
-        self.recent = Recent(last)
-        self.applier = Applier(
+        self.log = LogBook(
+            storage=storage,
+            last_index=recovered.last_index,
+            config=config,
+            clock=clock,
+            on_persisted=self._persisted,
+            on_fetched=self._fetched,
+        )
+        self._config = config
+        self._random = random
+        self.applier, self.keeper = self._begin(machine, vocabulary, context, storage)
+        self.sender = Sender(self, self.keeper, aside, patience, hub.emit)
+        self.receiver = Receiver(
+            self, self.keeper, self.applier, patience, self.log.time.saw, hub.emit
+        )
+        self._post = post
+        self._address_of = address_of
+        self._node = first_node(state, recovered, config)
+        self._joined = False
+        self._tenure = trio.CancelScope()
+        self._bells: dict[ServerId, Bell] = {}
+        self._heard_at = -math.inf
+        self._observers = list(observers)
+        self._outbox = Outbox(self._let_go)
+        self.reading = Reading(self, post, lambda: self.applier.applied, state.starts)
+        self.leader_changed = trio.Event()
+        """Set when another server leads, or in another term, and then replaced."""
+
+    def _begin(
+        self, machine: Any, vocabulary: Vocabulary, context: Any, storage: Storage
+    ) -> tuple[Applier, Keeper]:
+        """What holds the machine: it is brought up to date, and saved."""
+        hub, config = self.hub, self._config
+        stopwatch = Stopwatch(self.clock, config.heartbeat_interval, hub.emit)
+        applier = Applier(
             machine=machine,
             vocabulary=vocabulary,
             context=context,
             tickets=self.tickets,
-            recent=self.recent,
+            recent=self.log.recent,
             storage=storage,
             on_applied=self._applied,
+            restore=self._restore,
+            stopwatch=stopwatch,
         )
-        self._config = config
-        self._storage = storage
-        self._random = random
-        self._post = post
-        self._address_of = address_of
-        self._node = _node_of(state, recovered, config)
-        self._joined = False
-        self._tenure = trio.CancelScope()
-        self._time = ClusterTime(clock)
-        self._bells: dict[ServerId, Bell] = {}
-        self._paces: dict[ServerId, Pace] = {}
-        self._fetches: deque[fx.Fetch] = deque()
-        self._fetch_bell = Bell()
-        self._heard_at = -math.inf
-        self._observers = list(observers)
-        self._outbox = Outbox(self._let_go)
-        self._writer = DiskWriter(storage, self._persisted)
-        self.reading = Reading(self, post, lambda: self.applier.applied, state.starts)
-        self.leader_changed = trio.Event()
-        """Set when another server leads, or in another term, and then replaced."""
+        keeper = Keeper(
+            host=self,
+            store=storage.snapshots,
+            machine=machine,
+            applier=applier,
+            config=config,
+            random=self._random,
+            stopwatch=stopwatch,
+            emit=hub.emit,
+        )
+        return applier, keeper
 
     # -- life ----------------------------------------------------------------------------------
 
     async def run(self, configuration: Configuration) -> None:
         """Take part in the cluster until cancelled."""
-        last = self._node.log.last_index
-        if last:
-            (newest,) = await self._storage.read(last, 1)
-            self._time.saw(stamped_time(parse_entry(newest).payload))
+        await self._recover(configuration)
         try:
             self._join(configuration)
             async with trio.open_nursery() as services:
-                services.start_soon(self._writer.run)
+                services.start_soon(self.log.writer.run)
                 services.start_soon(self.applier.run)
-                services.start_soon(self._fetch)
+                services.start_soon(self.log.serve_fetches)
                 services.start_soon(self.reading.run)
-                services.start_soon(self._time.tick, self._due, self._submit_tick)
+                services.start_soon(self.keeper.run)
+                services.start_soon(self.sender.run)
+                services.start_soon(self.log.time.tick, self._due, self._submit_tick)
                 await self._govern()
         finally:
             self._joined = False
             self.reading.ended()
             self.applier.end()
+            self.keeper.end()
             for observer in self._observers:
                 observer.close()
+
+    async def _recover(self, configuration: Configuration) -> None:
+        """Let the machine be what the newest snapshot says; the log goes on from there."""
+        await self.log.look_at_last(self._node.log.last_index)
+        await self.keeper.recover(self._node.log, configuration.cluster)
+        if self.keeper.newest is not None:
+            head = self.keeper.newest.head
+            self.log.time.saw(head.time)
+            # What a snapshot holds is committed.
+            self._node = evolve(self._node, commit=head.index, snapshot_index=head.index)
 
     def _join(self, configuration: Configuration) -> None:
         """From here on the rules are at work."""
@@ -178,22 +215,16 @@ class Core:
             with trio.CancelScope() as self._tenure:
                 await role.run()
 
-    async def _fetch(self) -> None:
-        """Bring what a lagging follower needs from the disk, one request after the other."""
-        while True:
-            await self._fetch_bell.wait()
-            while self._fetches:
-                wanted = self._fetches.popleft()
-                frames = await self._storage.read(wanted.first, self._pace(wanted.peer).bytes)
-                frames = list(frames[:MAX_LOG_ENTRIES_PER_REQUEST])
-                entries = entries_of(frames) if frames else Entries(wanted.first, wanted.first - 1)
-                self.step(Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
-
     def _due(self) -> float | None:
         return self.applier.sessions.due if isinstance(self._node.role, Leading) else None
 
     def _submit_tick(self) -> None:
         self.tickets.submit(Ticket(b"", kind=Kind.NOOP))
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether the rules are at work."""
+        return self._joined
 
     # -- what roles ask ------------------------------------------------------------------------
 
@@ -216,17 +247,10 @@ class Core:
         """Rung when there is news for a follower."""
         return self._bells.setdefault(peer, Bell())
 
-    def _pace(self, peer: ServerId) -> Pace:
-        pace = self._paces.get(peer)
-        if pace is None:
-            config = self._config
-            pace = self._paces[peer] = Pace(config.heartbeat_interval, config.election_timeout)
-        return pace
-
     def append_due(self, peer: ServerId, tenure: int) -> AppendDue:
         """A turn for a follower."""
         self.reading.look_at_lease()
-        reach = self.recent.reach(self._node.next_index(peer), self._pace(peer).bytes)
+        reach = self.log.reach(peer, self._node.next_index(peer))
         return AppendDue(self.clock.now(), tenure, peer, reach)
 
     @trio.lowlevel.enable_ki_protection
@@ -247,7 +271,7 @@ class Core:
             observer.stepped(before, event, after, effects, self.applier.applied)
         if isinstance(event, Persisted):
             self._outbox.release(after.disk.done)
-            self.recent.trim(after.disk.index)
+            self.log.recent.trim(after.disk.index)
         for effect in effects:
             self._perform(effect)
         announce(self.hub, before, after)
@@ -267,16 +291,23 @@ class Core:
         """Carry out one effect: every branch only files, moves or rings."""
         match effect:
             case fx.Send():
-                self._outbox.send(self._with_frames(effect))
+                self._outbox.send(self.log.with_frames(effect))
             case fx.AppendOwn():
-                self._append_own(effect)
-            case fx.WriteEntries(write, entries, cuts):
-                self.recent.append(entries.first, entries.frames)
-                self._writer.append(write, entries.first, entries.frames, cuts=cuts)
-                self._time.saw(stamped_time(payload_of(entries.frames[-1])))
+                tickets = _tickets_of(effect.batch)
+                self.tickets.appended(tickets, effect.first, effect.term)
+                self.log.append_own(effect, tickets)
+            case fx.WriteEntries():
+                self.log.write(effect)
             case fx.SaveTerm(write, term, voted_for):
                 self.state = evolve(self.state, term=term, voted_for=voted_for)
-                self._writer.save(write, self.state.encode())
+                self.log.writer.save(write, self.state.encode())
+            case fx.Compact(write, index, term):
+                self.log.writer.compact(write, (index, term))
+            case fx.ReplaceLog():
+                self.log.replace(effect)
+                self.applier.installed(effect.index)
+            case fx.SendSnapshot():
+                self.sender.send(effect)
             case fx.Commit(index):
                 self.applier.advance(index)
             case fx.ElectionBy(now, times):
@@ -289,8 +320,7 @@ class Core:
             case fx.Wake(peer):
                 self.bell(peer).ring()
             case fx.Fetch():
-                self._fetches.append(effect)
-                self._fetch_bell.ring()
+                self.log.fetch(effect)
             case fx.ReadAt(number, index, batch):
                 self.reading.joined(number, index, batch)
             case fx.RoundConfirmed(number):
@@ -298,7 +328,7 @@ class Core:
             case fx.Refuse(batch):
                 self.tickets.refuse(_tickets_of(batch), self.not_leader())
             case fx.Answered(peer, number, seconds):
-                self._pace(peer).answered(number, seconds)
+                self.log.pace(peer).answered(number, seconds)
                 self.reading.renewed()
                 if self.hub.watched:
                     self.hub.emit(say.Heartbeat(seconds, peer=peer.name))
@@ -306,35 +336,6 @@ class Core:
                 self.hub.emit(say.HeartbeatMissed(peer.name))
             case fx.Complain(peer, reason):
                 _LOG.warning("%s: %s %s", self._node.me.name, peer, reason)
-
-    def _with_frames(self, effect: fx.Send) -> fx.Send:
-        message = effect.message
-        if isinstance(message, AppendEntries) and len(message.entries):
-            entries = message.entries
-            if not entries.frames:
-                frames = self.recent.between(entries.first, entries.last)
-                assert frames is not None, "its reach was taken from what is in memory"
-                message = evolve(message, entries=evolve(entries, frames=frames))
-                effect = fx.Send(effect.to, message, effect.after)
-            size = sum(map(len, message.entries.frames))
-            self._pace(effect.to).sent(message.number, size)
-        return effect
-
-    def _append_own(self, effect: fx.AppendOwn) -> None:
-        tickets = _tickets_of(effect.batch)
-        if not tickets:
-            self._time.lead()
-            payload = stamp(self._time.stamp())
-            frames = [frame(effect.first, effect.term, Kind.NOOP, payload)]
-        else:
-            time = self._time.stamp()
-            frames = [
-                frame(index, effect.term, ticket.kind, stamp(time, ticket.data))
-                for index, ticket in enumerate(tickets, effect.first)
-            ]
-            self.tickets.appended(tickets, effect.first, effect.term)
-        self.recent.append(effect.first, frames)
-        self._writer.append(effect.write, effect.first, frames, cuts=False)
 
     def _let_go(self, effect: fx.Send) -> None:
         for observer in self._observers:
@@ -369,14 +370,25 @@ class Core:
 
     def link_up(self, peer: ServerId) -> None:
         """A new stream to a peer stands."""
-        self._pace(peer).broke()
+        self.log.pace(peer).broke()
         if self._joined:
             self.step(LinkUp(self.clock.now(), peer))
 
     def _persisted(self, write: int) -> None:
         self.step(Persisted(self.clock.now(), write))
 
+    def _fetched(self, wanted: fx.Fetch, entries: Entries) -> None:
+        self.step(Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
+
+    async def _restore(self) -> None:
+        """A snapshot that a leader sent takes the place of what was to be applied."""
+        head = await self.keeper.restore()
+        self.tickets.skipped(head.index, self._node.configuration.cluster)
+        for observer in self._observers:
+            observer.restored(self._node, head.index, head.term)
+
     def _applied(self, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
+        self.keeper.applied(entry)
         for observer in self._observers:
             observer.applied(self._node, entry, result)
         if self.hub.watched:
@@ -392,24 +404,6 @@ class Core:
     def refusal(self) -> Reply:
         """The same for who asks by message."""
         return refusal_of(self.not_leader())
-
-
-def _node_of(state: HardState, recovered: Recovered, config: Config) -> Node:
-    """The protocol state with which a server starts: what its disk held, and nothing else."""
-    return Node(
-        state.id,
-        Settings(
-            config.heartbeat_interval,
-            config.election_timeout,
-            APPEND_WINDOW,
-            config.max_clock_drift,
-        ),
-        Configuration("", ()),
-        term=state.term,
-        voted_for=state.voted_for,
-        log=Log(recovered.terms, recovered.last_index),
-        disk=Disk(index=recovered.last_index),
-    )
 
 
 def _tickets_of(batch: object) -> tuple[Ticket, ...]:

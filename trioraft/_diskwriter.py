@@ -21,6 +21,7 @@ class DiskWriter:
     def _clear(self) -> None:
         self._state: bytes | None = None
         self._cut: int | None = None
+        self._base: tuple[int, int] | None = None
         self._entries: list[bytes] = []
         self._next = 0
         """The index behind the last queued entry."""
@@ -42,6 +43,21 @@ class DiskWriter:
         self._next = first + len(frames)
         self._queued(write)
 
+    def compact(self, write: int, base: tuple[int, int]) -> None:
+        """Queue write number `write`: the log begins behind entry `base`, which is durable."""
+        self._base = base
+        self._queued(write)
+
+    def replace(self, write: int, kept: int, base: tuple[int, int]) -> None:
+        """Queue write number `write`: what lies behind `kept` is cut, the log goes on at `base`."""
+        if self._entries:  # the storage has none of these
+            kept = min(kept, self._next - len(self._entries) - 1)
+            self._entries.clear()
+        self._cut = kept if self._cut is None else min(self._cut, kept)
+        self._base = base
+        self._next = base[0] + 1
+        self._queued(write)
+
     def _queued(self, write: int) -> None:
         self._write = write
         self._bell.ring()
@@ -54,7 +70,7 @@ class DiskWriter:
         """
         while True:
             await self._bell.wait()
-            batch, write = Batch(self._state, self._cut, self._entries), self._write
+            batch, write = Batch(self._state, self._cut, self._entries, self._base), self._write
             self._clear()
             await self._storage.write(batch)
             self._on_persisted(write)

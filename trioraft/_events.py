@@ -67,6 +67,30 @@ class Heartbeat(ServerEvent[float]):
     """The follower's name."""
 
 
+class SnapshotTaken(ServerEvent[int]):
+    """The last entry of a snapshot that this server has taken; the one before it, if any."""
+
+
+class SnapshotInstalled(ServerEvent[int]):
+    """The last entry of a snapshot that the machine has become; before, it had applied less."""
+
+
+class SnapshotFailed(ServerEvent[str]):
+    """Why no snapshot was taken, though it was time for one."""
+
+
+@frozen
+class SnapshotProgress(ServerEvent[float]):
+    """How much of a snapshot has been sent to a peer, or has come from it: from 0 to 1."""
+
+    peer: str = ""
+    """The other server's name."""
+
+
+class SlowMachine(ServerEvent[float]):
+    """Seconds that calls into the machine took in a row, while nothing else could happen."""
+
+
 class EventsMissed(ServerEvent[int]):
     """The reader was too slow: so many events before the next one were dropped."""
 
@@ -81,6 +105,11 @@ AnyEvent = (
     | HeartbeatMissed
     | ElectionTimeoutThreshold
     | Heartbeat
+    | SnapshotTaken
+    | SnapshotInstalled
+    | SnapshotFailed
+    | SnapshotProgress
+    | SlowMachine
     | EventsMissed
 )
 

@@ -44,12 +44,13 @@ from trioraft._sessions import (
     refusal_of,
     unpack_call,
 )
+from trioraft._snapshots.form import Summary
 from trioraft._status import Status
 from trioraft._tickets import Lost, Ticket
 from trioraft._wire.asking import Welcome
 from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
-from trioraft.abc import Transport
+from trioraft.abc import SnapshotId, Transport
 
 Tell = Callable[[Reply], None]
 """Called once, with what became of a command."""
@@ -143,7 +144,10 @@ class Front:
             )
 
     async def settle(self, index: int, term: int, *, forwarded: bool) -> Reply:
-        """Say whether an entry is done, `VALUE`, or surely is not, `REJECTED`."""
+        """Say whether an entry is done, `VALUE`, or surely is not, `REJECTED`.
+
+        `FORGOTTEN`: a snapshot holds what became of it, and the log no longer says.
+        """
         if not self._leads:
             return await _told(
                 lambda tell: self._pass_on(
@@ -154,12 +158,15 @@ class Front:
                 )
             )
         try:
-            if await self.answering.was_committed(index, term):
-                return Reply(Code.VALUE, index, term)
+            was_committed = await self.answering.was_committed(index, term)
         except NotLeaderError:
             return self.core.refusal()
         except ServerStopped:
             return Reply(Code.STOPPED, 0, 0)
+        if was_committed is None:
+            return Reply(Code.FORGOTTEN, index, term)
+        if was_committed:
+            return Reply(Code.VALUE, index, term)
         return rejected(f"entry {index} of term {term} was never committed: it is not done")
 
     @property
@@ -226,6 +233,24 @@ class Front:
         """
         opened = await _told(lambda tell: self.manage("open", 0, tell, forwarded=False))
         return _done(opened).index
+
+    async def take_snapshot(self, least: int | None) -> Summary:
+        """Have a snapshot taken, see `Server.take_snapshot`; one that holds entry `least` will do.
+
+        So who came back because it took too long finds it, although more has been applied.
+        """
+        newest = self.core.keeper.newest
+        if least is not None and newest is not None and newest.head.index >= least:
+            return newest
+        return await self.core.keeper.take()
+
+    async def snapshot_piece(self, snapshot: SnapshotId, offset: int) -> bytes:
+        """Some bytes of a snapshot from `offset` on; it stays for a minute after each piece.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        return await self.core.keeper.read(snapshot, offset, MAX_COMMAND_BYTES)
 
     async def read(self, query: Any, consistency: Consistency) -> Answer[Any]:
         """Have a query answered by this server's machine; see `Answering.answer`."""

@@ -107,8 +107,15 @@ class Handshake:
 
     # -- both sides ----------------------------------------------------------------------------
 
-    async def dial(self, connection: Connection, name: str) -> ServerId | None:
+    async def dial(
+        self, connection: Connection, name: str, *, installs: bool = False
+    ) -> ServerId | None:
         """Introduce this server to the one named, over a stream that it opened.
+
+        Args:
+            connection: the stream.
+            name: who should be at its other end.
+            installs: the stream is to carry a snapshot, and nothing else.
 
         Returns:
             Who answered, if both belong to the cluster; None if there is nothing to talk about
@@ -118,7 +125,7 @@ class Handshake:
             ProtocolError: one of the two refused the other; it says why.
         """
         with self._in_time() as scope:
-            await connection.send(encode(self._hello(name)))
+            await connection.send(encode(self._hello(name, installs=installs)))
             answer = decode(await connection.receive())
         if scope.cancelled_caught:
             raise ProtocolError(f"{name} did not answer the Hello in time")
@@ -229,7 +236,7 @@ class Handshake:
     def _in_time(self) -> trio.CancelScope:
         return self._clock.until(self._clock.now() + self._patience)
 
-    def _hello(self, expected: str | None) -> Hello:
+    def _hello(self, expected: str | None, *, installs: bool = False) -> Hello:
         me = self._me
         return Hello(
             cluster=None if self.configuration is None else self.configuration.cluster,
@@ -242,6 +249,8 @@ class Handshake:
             commands=me.commands,
             initial=tuple(sorted(self._initial)),
             expected=expected,
+            restored=me.restored,
+            installs=installs,
         )
 
     # -- judging -------------------------------------------------------------------------------
@@ -289,6 +298,12 @@ class Handshake:
             self._heard.pop(hello.name, None)
             theirs, ours = ", ".join(hello.initial), ", ".join(sorted(self._initial))
             return f"{hello.name} names the initial cluster ({theirs}), this server ({ours})"
+        if hello.cluster is None and hello.restored != self._me.restored:
+            self._heard.pop(hello.name, None)
+            return (
+                f"{hello.name} starts from {_start_of(hello)}, this server from "
+                f"{_start_of(self._me)}: all must be given the same, on empty data directories"
+            )
         if hello.cluster is None and hello.name not in self._initial:
             return f"{hello.name} is not in the initial cluster that it names itself"
         return None
@@ -335,3 +350,7 @@ class Handshake:
         await self._form(configuration)  # durable before anything is said of it
         self.configuration = configuration
         self.formed.set()
+
+
+def _start_of(hello: Hello) -> str:
+    return f"the snapshot {hello.restored:.12}" if hello.restored else "nothing"

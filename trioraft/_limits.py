@@ -22,6 +22,12 @@ MAX_LOG_ENTRIES_PER_REQUEST: Final = 2000
 NUMBER_OF_LOG_ENTRIES_AFTER_SNAPSHOT: Final = 200
 """The entries that stay in the log behind a snapshot."""
 
+DEFAULT_SNAPSHOT_ENTRIES: Final = 100_000
+"""A snapshot is taken after so many entries: they are applied again in some seconds."""
+
+DEFAULT_SNAPSHOT_BYTES: Final = 1 << 26
+"""A snapshot is taken after so many bytes of entries."""
+
 MAX_COMMAND_BYTES: Final = 1 << 20
 """The largest encoded command."""
 
@@ -29,7 +35,8 @@ MAX_NESTING: Final = 64
 """How deep lists and maps may be nested in a command or a query."""
 
 MAX_APPEND_BYTES: Final = 1 << 19
-"""An AppendEntries carries no more entries than fit in this, but always one."""
+"""An AppendEntries carries no more entries than fit in this, but always one; nor is a piece of a
+snapshot larger."""
 
 MAX_MESSAGE_BYTES: Final = 1 << 21
 """The largest message between servers; holds one entry of the largest command and its envelope."""
@@ -61,8 +68,14 @@ MAX_ANSWERS_BYTES: Final = 1 << 24
 APPEND_WINDOW: Final = 4
 """The most AppendEntries with entries that are unanswered at one follower."""
 
-LOG_CACHE_BYTES: Final = 1 << 26
-"""How much of the log's end stays in memory beyond what is not applied yet."""
+LOG_CACHE_BYTES: Final = 1 << 23
+"""How much of the log's end stays in memory beyond what is not durable yet."""
+
+LATE_LOG_BYTES: Final = 1 << 28
+"""How much log is kept for live followers that are late, or a snapshot's size if that is more."""
+
+SNAPSHOT_BYTES_PER_SECOND: Final = 1 << 26
+"""How fast a snapshot is sent at most, so that the followers that are up to date notice nothing."""
 
 LINK_QUEUE_MESSAGES: Final = 64
 """The most messages that wait for one link; the oldest is dropped, as a network would."""

@@ -43,6 +43,10 @@ class Observer(Protocol):
         """An entry was applied; `result` is what a command's `apply` returned or raised."""
         ...
 
+    def restored(self, node: Node, index: int, term: int) -> None:
+        """The machine has become what an installed snapshot says of entry `index`."""
+        ...
+
     def close(self) -> None:
         """The server takes no part any more."""
         ...

@@ -23,17 +23,18 @@ class Pace:
     late, or never.
     """
 
-    def __init__(self, quick: float, late: float) -> None:
-        """Begin with little; a good line is up to its full speed within five answers.
+    def __init__(self, quick: float, late: float, start: int | None = None) -> None:
+        """Begin with little; a good line is up to its full speed within a few answers.
 
         Args:
             quick: seconds from a request to its answer that are no sign of a slow line.
             late: seconds that are one.
+            start: the bytes of the first message, if not the usual ones.
         """
         self._quick = quick
         self._late = late
         self._sent: deque[tuple[int, int]] = deque()
-        self.bytes = START
+        self.bytes = START if start is None else start
 
     def sent(self, number: int, size: int) -> None:
         """Request `number` has left with so many bytes of entries."""
@@ -56,4 +57,4 @@ class Pace:
         self._sent.clear()
 
     def _slow_down(self) -> None:
-        self.bytes = max(self.bytes // 2, LEAST)
+        self.bytes = max(self.bytes // 2, min(self.bytes, LEAST))

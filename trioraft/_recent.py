@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from trioraft._limits import LOG_CACHE_BYTES, MAX_LOG_ENTRIES_PER_REQUEST
+
+_OVERHEAD: Final = 64
+"""What an entry costs in memory besides its frame."""
 
 
 class Recent:
@@ -28,12 +32,18 @@ class Recent:
     def append(self, first: int, frames: Sequence[bytes]) -> None:
         """Add entries from index `first` on, in place of what stood there."""
         if first <= self.last:
-            self._bytes -= sum(map(len, self._frames[max(first - self._first, 0) :]))
+            self._bytes -= _size(self._frames[max(first - self._first, 0) :])
             del self._frames[max(first - self._first, 0) :]
         if first < self._first:
             self._first = first
         self._frames += frames
-        self._bytes += sum(map(len, frames))
+        self._bytes += _size(frames)
+
+    def clear(self, last_index: int) -> None:
+        """A snapshot has taken the log's place, and goes up to this entry."""
+        self._frames.clear()
+        self._first = last_index + 1
+        self._bytes = 0
 
     def between(self, first: int, last: int) -> list[bytes] | None:
         """Entries `first` to `last`, or None if memory lacks some of them."""
@@ -66,7 +76,11 @@ class Recent:
         for frame in self._frames[: max(durable - self._first + 1, 0)]:
             if self._bytes <= LOG_CACHE_BYTES * 3 // 4:
                 break
-            self._bytes -= len(frame)
+            self._bytes -= len(frame) + _OVERHEAD
             forget += 1
         del self._frames[:forget]
         self._first += forget
+
+
+def _size(frames: Sequence[bytes]) -> int:
+    return sum(map(len, frames)) + _OVERHEAD * len(frames)

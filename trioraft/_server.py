@@ -28,6 +28,7 @@ from trioraft._reads import Answer, Consistency, Linearizable
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
 from trioraft._rules.node import Leading
+from trioraft._snapshots.restoring import start_from
 from trioraft._state import HardState
 from trioraft._storage.disk import DiskStorage
 from trioraft._storage.memory import MemoryStorage
@@ -38,7 +39,7 @@ from trioraft._transport.peers import Peers
 from trioraft._view import View
 from trioraft._web import make_respond
 from trioraft._wire.codec import PROTOCOL_VERSION, Hello, PeerMessage
-from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
+from trioraft.abc import Batch, Connection, Recovered, StateMachine, Storage, Transport
 
 R = TypeVar("R")
 _LINEARIZABLE: Final = Linearizable()
@@ -56,6 +57,7 @@ class Server(View):
         *,
         initial_cluster: Mapping[str, str] | None = None,
         peers: Mapping[str, str] | None = None,
+        restore: str | os.PathLike[str] | None = None,
         context: Any = None,
         config: Config | None = None,
         storage: Storage | None = None,
@@ -73,6 +75,8 @@ class Server(View):
             initial_cluster: every first member's name and address, this server included; used
                 once, on an empty data directory.  Without it a new server waits to be taken in.
             peers: addresses that differ from those the cluster knows; hints for dialling.
+            restore: a file with a snapshot that a new cluster starts from; used once, on an empty
+                data directory, and the same on every first member.
             context: passed to every `apply` on this server; not replicated.
             config: how it behaves.
             storage: another place for the log than `path`.
@@ -84,24 +88,21 @@ class Server(View):
             ValueError: a name or an address makes no sense; the message says which.
             TypeError: `state_machine.commands` holds what is no command.
         """
-        self.name = name
-        self.path = path
-        self.transport = transport
-        self.state_machine = state_machine
-        self.context = context
+        self.name, self.path, self.transport = name, path, transport
+        self.state_machine, self.context = state_machine, context
         self.config = config if config is not None else Config()
         self._clock = clock if clock is not None else Clock()
         self._random = random if random is not None else Random()
         self._observers = () if observer is None else (observer,)
         self._initial = dict(initial_cluster or {})
         self._hints = dict(peers or {})
+        self._restore = restore
         check_names(name, self._initial, self._hints, transport)
         self._vocabulary = Vocabulary.of(state_machine)
         kept: Storage = MemoryStorage() if path is None else DiskStorage(path)
         self._storage = kept if storage is None else storage
         self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)
-        self._began = False
-        self._opened, self._ended = trio.Event(), trio.Event()
+        self._began, self._opened, self._ended = False, trio.Event(), trio.Event()
         self._life = trio.CancelScope()
         self._hub = say.Hub()
         self._core = self._new_core(HardState(name, ""), Recovered())
@@ -117,7 +118,7 @@ class Server(View):
 
         Raises:
             StorageError: the disk failed, is damaged, or is locked; nothing is retried.
-            OSError: the address can't be listened on.
+            OSError: the address can't be listened on, or the file to restore can't be read.
             ProtocolError: a committed entry can't be read by this program.
             InternalError: an invariant of Raft is broken here.
             RuntimeError: this object has run before.
@@ -132,6 +133,7 @@ class Server(View):
         finally:
             self._core.reading.ended()
             self._core.applier.end()
+            self._core.keeper.end()
             self._core.tickets.server_stopped(self._core.node.configuration.cluster)
             self._hub.emit(say.StateChange("stopped", self.state))
             self._ended.set()
@@ -192,6 +194,23 @@ class Server(View):
         )
         return answer
 
+    async def take_snapshot(self) -> int:
+        """Have everything that is applied by now in a durable snapshot, and compact the log.
+
+        This happens of itself, too (`Config.snapshot_entries`).  Waits until anything is applied.
+
+        Returns:
+            The index of the last entry in it; if nothing is new since the last one, that one's.
+
+        Raises:
+            StorageError: the disk refuses; nothing is compacted, and the server goes on.
+            ServerStopped: the server does not run.
+            TypeError: the machine has no `save`.
+            Exception: what `save`, or the `write` of what it returned, raised.
+        """
+        core = await self._open_core()
+        return (await core.keeper.take()).head.index
+
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[say.Subscription]:
         """Watch this server: iterate over what the context gives, until the server has ended.
@@ -220,7 +239,7 @@ class Server(View):
     async def _live(self, listening: Callable[[], None]) -> None:
         recovered = await self._storage.open()
         try:
-            state = await self._wake_up(recovered)
+            state, recovered = await self._wake_up(recovered)
             self._core = self._new_core(state, recovered)
             self._opened.set()
             self._handshake = self._new_handshake(state)
@@ -238,18 +257,25 @@ class Server(View):
         finally:
             await self._storage.aclose()
 
-    async def _wake_up(self, recovered: Recovered) -> HardState:
+    async def _wake_up(self, recovered: Recovered) -> tuple[HardState, Recovered]:
         """Become who the data directory says this server is, and count the start."""
-        if recovered.state is None:
-            state = HardState(self.name, f"{self._random.getrandbits(64):016x}")
-        else:
+        base: tuple[int, int] | None = None
+        if recovered.state is not None:
             state = HardState.decode(recovered.state)
+        else:
+            state = HardState(self.name, f"{self._random.getrandbits(64):016x}")
+            if self._restore is not None:
+                compression = self.config.snapshot_compression
+                kept = await start_from(self._restore, self._storage.snapshots, compression)
+                base = kept.head.index, kept.head.term
+                state = evolve(state, term=kept.head.term, restored=kept.digest.hex())
+                recovered = Recovered(last_index=kept.head.index, base=base)
         if state.name != self.name:
             raise StorageError(f"the data directory belongs to {state.name}, not to {self.name}")
         stickiness = max(state.stickiness, self.config.election_timeout)
         state = evolve(state, starts=state.starts + 1, stickiness=stickiness)
-        await self._storage.write(Batch(state=state.encode()))
-        return state
+        await self._storage.write(Batch(state=state.encode(), base=base))
+        return state, recovered
 
     async def _form(self, configuration: Configuration) -> None:
         """Make the genesis durable; it is not spoken of before that."""
@@ -271,6 +297,8 @@ class Server(View):
             hub=self._hub,
             post=self._post,
             address_of=self._address_of,
+            aside=self._aside,
+            patience=self._patience,
             observers=self._observers,
         )
 
@@ -285,6 +313,7 @@ class Server(View):
                 address=self._own_address(),
                 version=PROTOCOL_VERSION,
                 commands=self._vocabulary.commands,
+                restored=state.restored,
             ),
             initial_cluster=self._initial,
             configuration=state.genesis,
@@ -324,11 +353,16 @@ class Server(View):
             receive=core.receive,
             link_up=core.link_up,
             serve=lambda connection: Desk(front, connection, self._clock).serve(),
+            install=core.receiver.receive,
         )
 
     def _post(self, to: ServerId, message: PeerMessage) -> None:
         assert self._peers is not None
         self._peers.post(to, message)
+
+    def _aside(self, to: ServerId) -> AbstractAsyncContextManager[Connection]:
+        assert self._peers is not None
+        return self._peers.aside(to)
 
     def _own_address(self) -> str:
         named = self._hints.get(self.name) or self._initial.get(self.name)

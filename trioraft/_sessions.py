@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -148,6 +149,18 @@ class _Session:
         """The sequences of commands that were applied, and whose results were too many bytes."""
 
 
+@frozen
+class SavedSession:
+    """One session as it was when a snapshot was taken."""
+
+    id: int
+    seconds: float
+    used_at: float
+    lowest: int
+    kept: Sequence[tuple[int, Reply]]
+    dropped: Sequence[int]
+
+
 class Sessions:
     """Which sessions there are, and what their commands came to.
 
@@ -215,6 +228,36 @@ class Sessions:
         while self._bytes > MAX_SESSION_BYTES:
             self._drop_oldest()
 
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def capture(self) -> list[SavedSession]:
+        """The table as it is now; no later entry changes what is returned."""
+        return [
+            SavedSession(id_, s.seconds, s.used_at, s.lowest, list(s.kept.items()), list(s.dropped))
+            for id_, s in self._sessions.items()
+        ]
+
+    @classmethod
+    def restored(cls, pieces: Iterable[bytes]) -> Sessions:
+        """The table that `saved_pieces` has made pieces of.
+
+        Raises:
+            ProtocolError: they make no sense.
+        """
+        table = cls()
+        for piece in pieces:
+            match unpack(piece):
+                case [int(id_), float(period), float(used_at), int(lowest), list(kept), list(lost)]:
+                    session = table._sessions.setdefault(id_, _Session(period, used_at))
+                    session.lowest = lowest
+                    replies = dict(map(_read_reply, kept))
+                    session.kept.update(replies)
+                    session.dropped.update(dict.fromkeys(lost))
+                    table._bytes += sum(map(_size, replies.values()))
+                case _:
+                    raise ProtocolError("no piece of a table of sessions")
+        return table
+
     def _touch(self, session: int, time: float) -> _Session | None:
         found = self._sessions.get(session)
         if found is not None:
@@ -246,3 +289,35 @@ class Sessions:
 
 def _size(reply: Reply) -> int:
     return _REPLY_OVERHEAD + len(reply.data)
+
+
+_PIECE_ITEMS: Final = 512
+
+
+def saved_pieces(table: Iterable[SavedSession], most: int) -> Iterator[bytes]:
+    """A captured table as pieces, each of about `most` bytes, or of one result that has more."""
+    for session in table:
+        kept: list[Any] = []
+        room = most
+        for sequence, reply in session.kept:
+            if kept and (room < len(reply.data) or len(kept) == _PIECE_ITEMS):
+                yield _piece(session, kept, [])
+                kept, room = [], most
+            kept.append([sequence, reply.code, reply.index, reply.term, reply.data])
+            room -= len(reply.data)
+        yield _piece(session, kept, [])
+        for first in range(0, len(session.dropped), _PIECE_ITEMS):
+            yield _piece(session, [], session.dropped[first : first + _PIECE_ITEMS])
+
+
+def _piece(session: SavedSession, kept: Sequence[Any], dropped: Sequence[int]) -> bytes:
+    return pack(
+        [session.id, session.seconds, session.used_at, session.lowest, kept, dropped],
+    )
+
+
+def _read_reply(value: Any) -> tuple[int, Reply]:
+    match value:
+        case [int(sequence), int(code), int(index), int(term), bytes(data)]:
+            return sequence, Reply(code_of(code), index, term, data)
+    raise ProtocolError("no result of a session")

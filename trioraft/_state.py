@@ -6,10 +6,15 @@ from typing import Final
 
 from attrs import frozen
 
+from trioraft._config import Config
 from trioraft._errors import ProtocolError, StorageError
+from trioraft._limits import APPEND_WINDOW
 from trioraft._rules.ids import ServerId
+from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
+from trioraft._rules.node import Disk, Node, Settings
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
+from trioraft.abc import Recovered
 
 _FORMAT: Final = 1
 
@@ -29,6 +34,8 @@ class HardState:
     """The cluster's first configuration; None until it has formed."""
     term: int = 0
     voted_for: ServerId | None = None
+    restored: str = ""
+    """The digest of the snapshot that the cluster started from; empty: it started from nothing."""
     format: int = _FORMAT
 
     @property
@@ -60,3 +67,22 @@ class HardState:
 
 
 _CONVERTER = counting_converter()
+
+
+def first_node(state: HardState, recovered: Recovered, config: Config) -> Node:
+    """The protocol state with which a server starts: what its disk held, and nothing else."""
+    return Node(
+        state.id,
+        Settings(
+            config.heartbeat_interval,
+            config.election_timeout,
+            APPEND_WINDOW,
+            config.max_clock_drift,
+            config.trailing_entries,
+        ),
+        Configuration("", ()),
+        term=state.term,
+        voted_for=state.voted_for,
+        log=Log(recovered.terms, recovered.last_index, *recovered.base),
+        disk=Disk(index=recovered.last_index),
+    )

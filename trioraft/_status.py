@@ -16,6 +16,8 @@ class PeerStatus:
     """Why there is no connection to it; None if there is one, or none was tried yet."""
     match_index: int | None
     """How far its log is known to agree with this one; None unless this server leads."""
+    snapshot: float | None = None
+    """How much of a snapshot has been sent to it, from 0 to 1; None: none is under way."""
 
 
 @frozen
@@ -40,3 +42,5 @@ class Status:
     peers: tuple[PeerStatus, ...]
     missing: tuple[str, ...]
     """The initial servers that a cluster still waits for to form."""
+    installing: float | None = None
+    """How much of a snapshot has come from the leader, from 0 to 1; None: none is under way."""

@@ -168,6 +168,11 @@ class Tickets:
         for index in [index for index in self._appended if index > commit]:
             self._give_up(self._appended.pop(index), cluster, "leadership was lost")
 
+    def skipped(self, index: int, cluster: str) -> None:
+        """A snapshot holds what became of the commands up to `index`, and tells nobody."""
+        for one in [one for one in self._appended if one <= index]:
+            self._give_up(self._appended.pop(one), cluster, "a snapshot was installed")
+
     def server_stopped(self, cluster: str) -> None:
         """Answer everybody: the server ends."""
         for ticket in self._queue:

@@ -71,6 +71,9 @@ class Trace:
                         cut = {"type": "cut", "last_kept": entries.first - 1}
                         self._write("cut", after, applied, None, cut)
                     self._append(after, applied, entries.first, entries.last)
+                case do.Compact(index=index) | do.ReplaceLog(index=index):
+                    compact = {"type": _snake_case(type(effect).__name__), "index": index}
+                    self._write("snapshot", after, applied, None, compact)
                 case do.AppendOwn(first=first, count=count):
                     self._append(after, applied, first, first + count - 1)
         if isinstance(event, events.Persisted):
@@ -92,6 +95,11 @@ class Trace:
     def applied(self, node: Node, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
         """An entry was applied."""
         self._write("apply", node, entry.index, None, {"type": "apply", "index": entry.index})
+
+    def restored(self, node: Node, index: int, term: int) -> None:
+        """A snapshot was installed."""
+        line = {"type": "install", "index": index, "term": term}
+        self._write("snapshot", node, index, None, line)
 
     def close(self) -> None:
         """End the file."""
@@ -117,7 +125,7 @@ class Trace:
             "applied": applied,
             "last_index": node.log.last_index,
             "last_term": node.log.last_term,
-            "snapshot_index": 0,
+            "snapshot_index": node.snapshot_index,
             "configuration": [member.id.name for member in node.configuration.voters],
             "peer": peer,
             "message": message,

@@ -41,7 +41,8 @@ class View:
             last_applied=self._core.applier.applied,
             last_index=node.log.last_index,
             last_term=node.log.last_term,
-            snapshot_index=0,
+            snapshot_index=node.snapshot_index,
+            installing=next(iter(self._core.receiver.progress.fractions.values()), None),
             member_count=self.member_count,
             quorum_size=self.quorum_size,
             peers=tuple(self.peers.values()),
@@ -100,10 +101,16 @@ class View:
         matches = {}
         if isinstance(role, Leading):
             matches = {progress.peer.name: progress.match_index for progress in role.progress}
+        sending = self._core.sender.progress.fractions
         links = {} if self._peers is None else self._peers.links
         return {
             name: PeerStatus(
-                name, link.address, link.peer is not None, link.error, matches.get(name)
+                name,
+                link.address,
+                link.peer is not None,
+                link.error,
+                matches.get(name),
+                sending.get(name),
             )
             for name, link in links.items()
         }
@@ -111,7 +118,7 @@ class View:
     @property
     def log_entries(self) -> tuple[Entry, ...]:
         """The newest entries of the log, those that are in memory; for debugging."""
-        return tuple(map(parse_entry, self._core.recent.frames))
+        return tuple(map(parse_entry, self._core.log.recent.frames))
 
     @property
     def is_log_empty(self) -> bool:
@@ -121,6 +128,6 @@ class View:
     @property
     def last_command_name(self) -> str | None:
         """The name of the last entry's command; None if it is no command, or not in memory."""
-        entries = self._core.recent.frames[-1:]
+        entries = self._core.log.recent.frames[-1:]
         entry = parse_entry(entries[0]) if entries else None
         return None if entry is None else command_name(entry)

@@ -24,17 +24,20 @@ from trioraft._errors import (
     OutcomeUnknown,
     ProtocolError,
     ServerStopped,
+    StorageError,
     TrioraftError,
 )
-from trioraft._json import parse, render
+from trioraft._json import brief, parse, render
 from trioraft._json_calls import read_call
 from trioraft._reads import Answer, Consistency, Token
 from trioraft._sessions import Call
+from trioraft._snapshots.form import Summary
 from trioraft._status import Status
 from trioraft._transport.http import Respond, WebRequest, WebResponse, problem
 from trioraft._web_metrics import metrics, sickness
-from trioraft._web_requests import consistency_of, is_another_sites, parameters
+from trioraft._web_requests import consistency_of, is_another_sites, number_of, parameters
 from trioraft._wire.levels import LEVELS
+from trioraft.abc import SnapshotId
 
 ANSWER_SECONDS: Final = 30.0
 """How long the cluster may take: a client that has vanished without a word must not wait on."""
@@ -84,6 +87,26 @@ class Front(Protocol):
         """
         ...
 
+    async def take_snapshot(self, least: int | None) -> Summary:
+        """Have a snapshot taken of all that is applied here, unless there is one.
+
+        One that holds entry `least` will do.
+
+        Raises:
+            ServerStopped: this server does not run.
+            StorageError: the disk refuses.
+            Exception: what the machine raised.
+        """
+        ...
+
+    async def snapshot_piece(self, snapshot: SnapshotId, offset: int) -> bytes:
+        """Some bytes of a snapshot from `offset` on; it stays for a minute after each piece.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        ...
+
     def status(self) -> Status:
         """The server's state at a glance."""
         ...
@@ -101,6 +124,9 @@ class _Web:
             "/do": ("POST", self._do),
             "/read": ("POST", self._read),
             "/session": ("POST", self._session),
+            "/snapshot": ("POST", self._snapshot),
+            # No GET: a page whose own name leads here can read those, and this is the whole state.
+            "/snapshot/piece": ("POST", self._snapshot_piece),
             "/status": ("GET", self._status),
             "/healthz": ("GET", self._healthz),
             "/metrics": ("GET", self._metrics),
@@ -179,6 +205,34 @@ class _Web:
         with trio.move_on_after(ANSWER_SECONDS):
             return _as_json({"session": await self._front.open_session()})
         raise OutcomeUnknown(f"no answer within {ANSWER_SECONDS:g} s", b"")
+
+    # -- what this server keeps ----------------------------------------------------------------
+
+    async def _snapshot(self, request: WebRequest) -> WebResponse:
+        given = parameters(request, "index")
+        least = number_of(given, "index") if given else None
+        if request.body.strip() and parse(request.body) != {}:
+            raise CommandRejected("a snapshot is asked for with an empty body, or {}")
+        with trio.move_on_after(ANSWER_SECONDS):
+            try:
+                summary = await self._front.take_snapshot(least)
+            except ServerStopped:
+                raise
+            except Exception as error:  # noqa: BLE001  the machine's own, or the disk's
+                return problem(500, type(error).__name__, f"no snapshot was taken: {brief(error)}")
+            head = summary.head
+            told = {"index": head.index, "term": head.term, "size": summary.size}
+            return _as_json({**told, "digest": summary.digest.hex()})
+        raise Busy("the snapshot takes its time; the status will name it")
+
+    async def _snapshot_piece(self, request: WebRequest) -> WebResponse:
+        given = parameters(request, "index", "term", "offset")
+        index, term, offset = (number_of(given, name) for name in ("index", "term", "offset"))
+        try:
+            piece = await self._front.snapshot_piece(SnapshotId(index, term), offset)
+        except StorageError as error:
+            return problem(404, "NotFound", str(error))
+        return WebResponse(200, piece, "application/octet-stream")
 
     def _result(self, value: Any, about: dict[str, Any]) -> WebResponse:
         try:

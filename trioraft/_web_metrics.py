@@ -18,6 +18,8 @@ def metrics(status: Status) -> str:
     one: Mapping[str, str] = {}
     peers = status.peers
     matches = [({"peer": p.name}, p.match_index) for p in peers if p.match_index is not None]
+    sent = [({"peer": p.name}, p.snapshot) for p in peers if p.snapshot is not None]
+    installing = [(one, status.installing)] if status.installing is not None else []
     return "".join(
         [
             _metric("term", "counter", "The current term.", [(one, status.term)]),
@@ -28,6 +30,8 @@ def metrics(status: Status) -> str:
             _metric("last_index", "gauge", "The end of the log.", [(one, status.last_index)]),
             _metric("snapshot_index", "gauge", "The last entry in the newest snapshot.",
                     [(one, status.snapshot_index)]),
+            _metric("installing", "gauge", "How much of a snapshot has come from the leader, from "
+                    "0 to 1; nothing if none is under way.", installing),
             _metric("members", "gauge", "How many members the cluster has.",
                     [(one, status.member_count)]),
             _metric("quorum", "gauge", "How many members are a majority.",
@@ -40,6 +44,8 @@ def metrics(status: Status) -> str:
                     [({"peer": p.name}, p.connected) for p in peers]),
             _metric("peer_match_index", "gauge", "How far a follower's log is known to agree; "
                     "the leader alone knows.", matches),
+            _metric("peer_snapshot", "gauge", "How much of a snapshot has been sent to a follower, "
+                    "from 0 to 1; nothing if none is under way.", sent),
         ]
     )  # fmt: skip
 

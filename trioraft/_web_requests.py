@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from trioraft._reads import Anything, AtLeast, Consistency, Lease, Linearizable,
 from trioraft._transport.http import WebRequest
 from trioraft._wire.levels import LEVELS
 
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _SECONDS: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
@@ -78,3 +80,15 @@ def consistency_of(given: dict[str, str]) -> Consistency:
             return Anything()
     names = ", ".join(LEVELS.values())
     raise CommandRejected(f"there is no consistency {level!r:.100}: it is one of {names}")
+
+
+def number_of(given: Mapping[str, str], name: str) -> int:
+    """A whole number behind the question mark.
+
+    Raises:
+        CommandRejected: there is none.
+    """
+    text = given.get(name, "")
+    if not _NUMBER.fullmatch(text):
+        raise CommandRejected(f"{name}: expected a whole number, got {text!r:.100}")
+    return int(text)

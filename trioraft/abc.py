@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar
 
 import trio
 from attrs import frozen
@@ -12,6 +12,8 @@ from attrs import frozen
 from trioraft._wire.frames import Entry as Entry
 from trioraft._wire.frames import Kind as Kind
 from trioraft._wire.frames import parse_entry as parse_entry
+
+T = TypeVar("T")
 
 
 class StateMachine(Protocol):
@@ -26,12 +28,29 @@ class StateMachine(Protocol):
         """Every command and query class that the machine understands; a class attribute will do."""
         ...
 
-    def save(self) -> bytes:
-        """The whole state as bytes, for a snapshot."""
+    def save(self) -> bytes | SavedState:
+        """The whole state, for a snapshot: as bytes, or as an object that writes them later.
+
+        It is called in the event loop, and nothing else happens meanwhile, so a large state should
+        be captured quickly (a copy that shares what does not change) and written later.
+        """
         ...
 
     def recover(self, state: bytes) -> None:
-        """Replace the whole state by what `save` returned, perhaps on another server."""
+        """Replace the whole state by what `save` gave, perhaps on another server.
+
+        A machine whose state is large may have `recover_from(self, file)` instead, which reads the
+        same bytes from a binary file, piece by piece.  It runs in a thread; nobody asks the machine
+        anything meanwhile.
+        """
+        ...
+
+
+class SavedState(Protocol):
+    """A state that was captured, and that no later command changes."""
+
+    def write(self, file: BinaryIO, /) -> None:
+        """Write the state, piece by piece; in a thread, while commands go on."""
         ...
 
 
@@ -39,8 +58,8 @@ class StateMachine(Protocol):
 class Batch:
     """What one write makes durable, whole or not at all.
 
-    In this order: entries behind index `cut` are dropped; `entries` are appended; `state` takes
-    the place of the state before it.
+    In this order: entries behind index `cut` are dropped; entries up to `base` are dropped;
+    `entries` are appended; `state` takes the place of the state before it.
     """
 
     state: bytes | None = None
@@ -49,6 +68,9 @@ class Batch:
     """The last index that is kept; None keeps all."""
     entries: Sequence[bytes] = ()
     """Frames (see `parse_entry`); the first one's index follows the last one kept."""
+    base: tuple[int, int] | None = None
+    """Index and term of an entry that a snapshot holds: from now on the log begins behind it, and
+    a log that ends before it goes on behind it.  It never falls; None leaves it where it is."""
 
 
 @frozen
@@ -58,11 +80,80 @@ class Recovered:
     state: bytes | None = None
     """The newest state written; None in a new storage."""
     terms: tuple[tuple[int, int], ...] = ()
-    """The log as runs, (first index, term) each; empty for an empty log."""
+    """The log as runs, (first index, term) each, from the entry behind `base` on; empty for an
+    empty log."""
     last_index: int = 0
-    """The index of the last entry; 0 for an empty log."""
+    """The index of the last entry; that of `base` for an empty log."""
     configurations: tuple[bytes, ...] = ()
-    """The frames of kind `Kind.CONFIGURATION` in the log, oldest first."""
+    """The frames of kind `Kind.CONFIGURATION` in the log behind `base`, oldest first."""
+    base: tuple[int, int] = (0, 0)
+    """Index and term of the entry behind which the log begins; zeros if it holds all entries."""
+
+
+@frozen(order=True)
+class SnapshotId:
+    """The last entry that a snapshot holds."""
+
+    index: int
+    term: int
+
+
+Check = Callable[[BinaryIO], None]
+"""Reads a whole snapshot, and raises if it is not what it should be."""
+
+
+class SnapshotStore(Protocol):
+    """Where a server keeps its snapshots: a few large files of bytes, each whole or not there.
+
+    It is usable while its `Storage` is open.  No call waits for the log's, nor holds it up: these
+    take long.  One task at a time saves, takes in, accepts and removes; others may list, load and
+    read meanwhile.  What blocks happens in a thread.
+
+    Every method raises `StorageError` if it is not open or the medium fails.  A failed call leaves
+    nothing half done that anybody would take for whole, and a later call may succeed.
+    """
+
+    async def list(self) -> Sequence[SnapshotId]:
+        """All that are whole, oldest first.  What a crash or a failure left behind is removed."""
+        ...
+
+    async def save(
+        self, snapshot: SnapshotId, write: Callable[[BinaryIO], None], check: Check
+    ) -> None:
+        """Have `write` fill a new snapshot, read it back with `check`, and make it durable.
+
+        Not before all of its bytes are durable does it have its name; on return the name is
+        durable, too.  One of the same name is replaced.  What `write` or `check` raises comes out.
+
+        A caller that is cancelled does not wait: `write`'s file then raises at its next call.
+        """
+        ...
+
+    async def load(self, snapshot: SnapshotId, read: Callable[[BinaryIO], T]) -> T:
+        """Call `read` in a thread with the snapshot as a file, and return what it returns.
+
+        Cancelled like `save`.
+        """
+        ...
+
+    async def read(self, snapshot: SnapshotId, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on; fewer at its end."""
+        ...
+
+    async def take_in(self, offset: int, data: bytes) -> None:
+        """Put a piece of a snapshot that comes from elsewhere behind the first `offset` bytes.
+
+        There is at most one such; offset 0 begins it anew.
+        """
+        ...
+
+    async def accept(self, snapshot: SnapshotId, check: Check) -> None:
+        """What was taken in is complete: the rest is as with `save`."""
+        ...
+
+    async def remove(self, snapshot: SnapshotId) -> None:
+        """Forget one; it need not be there.  Who reads it meanwhile may fail."""
+        ...
 
 
 class Storage(Protocol):
@@ -71,6 +162,11 @@ class Storage(Protocol):
     One server uses it, opens it once and closes it once.  `write` is called by one task at a time;
     `read` may run beside it.
     """
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Where the snapshots are, without which the log can't be compacted; always the same."""
+        ...
 
     async def open(self) -> Recovered:
         """Recover what was written.
@@ -97,7 +193,7 @@ class Storage(Protocol):
     async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
         """The frames from index `first` on that fit in `max_bytes`, but at least one.
 
-        Empty if the log ends before `first`.
+        Empty if the log does not hold entry `first`: it ends before it, or begins behind it.
 
         Raises:
             StorageCorrupt: what is there is damaged.

@@ -192,7 +192,9 @@ def test_a_session_that_is_no_header() -> None:
         assert main(["do", address, PUT, "--session", "1\n/2"]) == 2
 
 
-@pytest.mark.parametrize("command", ["do", "read", "status", "serve", "check"])
+@pytest.mark.parametrize(
+    "command", ["do", "read", "status", "snapshot", "serve", "inspect", "check"]
+)
 def test_help_tells_the_exit_statuses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

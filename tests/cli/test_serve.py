@@ -102,6 +102,20 @@ def test_a_disk_that_refuses_is_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_damaged_file_to_restore_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "backup").write_bytes(b"no snapshot at all")
+    assert main(["serve", *GOOD, "--data", "data", "--restore", "backup"]) == 1
+    assert capsys.readouterr().err == (
+        "trioraft: StorageCorrupt: backup, offset 0: this is no snapshot\n"
+    )
+    assert main(["serve", *GOOD, "--data", "data", "--restore", "nowhere"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("trioraft: FileNotFoundError: ")
+    assert err.count("\n") == 1
+
+
 def test_addresses() -> None:
     assert serve._addresses("n1=ws://h:1, n2=ws://h:2") == {"n1": "ws://h:1", "n2": "ws://h:2"}
 
@@ -151,4 +165,5 @@ def test_the_module_is_the_command_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "trioraft", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(name in done.stdout for name in ("serve", "do", "read", "status", "check"))
+    commands = ("serve", "do", "read", "status", "snapshot", "inspect", "check")
+    assert all(name in done.stdout for name in commands)

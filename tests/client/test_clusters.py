@@ -223,8 +223,8 @@ async def test_a_client_that_slept_too_long_finds_a_new_session_by_itself() -> N
         await client.do(Say("a"))
         pending = client.prepare(Say("never"))
         leader = await cluster.leader()
-        leader._core._time.saw(leader._core._time.stamp() + 4000)
-        leader._core._time.lead()
+        leader._core.log.time.saw(leader._core.log.time.stamp() + 4000)
+        leader._core.log.time.lead()
         assert await client.do(Say("b")) == 2
         with pytest.raises(SessionExpired):
             await pending.do()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.planted.bug import Bug
+from tests.planted.bug import Bug, Change
 
 _LOG: Final = "_storage/segments.py"
 _LAYOUT: Final = "_storage/layout.py"
+_SHELF: Final = "_storage/shelf.py"
 _CRASHES: Final = "tests/storage/test_crash_points.py::test_power_cut_at_every_call"
+_BEGINS: Final = "tests/storage/test_bases.py::test_each_segment_begins_with_all_that_still_holds"
 
 DISKS: Final = (
     Bug(
@@ -80,13 +82,128 @@ DISKS: Final = (
     Bug(
         name="segment without its state",
         file=_LOG,
-        old="Batch(state, batch.cut, batch.entries))\n",
-        new="Batch(batch.state, batch.cut, batch.entries))\n",
+        old="        state = image.state if batch.state is None else batch.state\n",
+        new="        state = batch.state\n",
         story="term and vote are only in a segment that may be deleted: etcd's WAL repeats its "
         "state in each file",
         directed="tests/storage/test_segments.py"
         "::test_a_segment_begins_with_the_state_however_long_ago_it_was_written",
-        unseen="no segment is ever deleted yet",
+    ),
+    Bug(
+        name="segment without its base",
+        file=_LOG,
+        old="        whole = Batch(state, batch.cut, batch.entries, batch.base or image.base)\n",
+        new="        whole = Batch(state, batch.cut, batch.entries, batch.base)\n",
+        story="where the log begins is only in a segment that is deleted: with it the log is lost",
+        directed=_BEGINS,
+    ),
+    Bug(
+        name="segment without its place",
+        file=_LOG,
+        old="layout.pack_batch(salt, 1, whole, image.behind(batch))\n",
+        new="layout.pack_batch(salt, 1, whole)\n",
+        story="a segment does not say which entry its first one follows, so it can't be read once "
+        "the ones before it are deleted",
+        directed=_BEGINS,
+    ),
+    Bug(
+        name="segment dropped before the base is durable",
+        file=_LOG,
+        old="            write_all(self._files, segment.file, data, segment.offset)\n"
+        "            self._files.fdatasync(segment.file)\n",
+        new="            if batch.base is not None:\n"
+        "                self._image.forget(batch.base)\n"
+        "                self.drop_segments()\n"
+        "            write_all(self._files, segment.file, data, segment.offset)\n"
+        "            self._files.fdatasync(segment.file)\n",
+        story="what a compaction removes is gone before the disk knows of the compaction",
+        directed="tests/storage/test_bases.py"
+        "::test_a_segment_is_dropped_only_once_the_base_is_durable",
+    ),
+    Bug(
+        name="old segments dropped one by one",
+        file=_LOG,
+        old="        return oldest if oldest > self._bound else 0\n",
+        new="        return oldest\n",
+        story="a segment of the first version of the format, which does not say where it begins, "
+        "is left behind as the first one: nothing can be read",
+        directed="tests/storage/test_version1.py::test_its_segments_are_dropped_together",
+        unseen="no simulated run begins with a disk of an older version",
+    ),
+    Bug(
+        name="snapshot named before it is synced",
+        file=_SHELF,
+        old="            self._files.fdatasync(file)\n",
+        new="            pass\n",
+        story="a snapshot gets its name before its contents are durable: Pillai et al., OSDI 2014",
+        directed="tests/storage/test_snapshots.py"
+        "::test_nothing_has_a_name_before_it_is_durable_and_read_back",
+    ),
+    Bug(
+        name="snapshot's name not synced",
+        file=_SHELF,
+        old="            self._files.rename(path, self._snapshot_path(snapshot))\n"
+        "            self._files.sync_directory(self._directory)\n",
+        new="            self._files.rename(path, self._snapshot_path(snapshot))\n",
+        story="a snapshot's name is lost in a power cut, and the log behind it is gone already: "
+        "hashicorp/raft#232",
+        directed=_CRASHES,
+    ),
+    Bug(
+        name="snapshot listed from the page cache",
+        file=_SHELF,
+        old="            with telling(self._directory):\n"
+        "                self._files.sync_directory(self._directory)\n",
+        new="            pass\n",
+        story="a restarted process compacts its log for a snapshot whose name no disk holds: "
+        "Rebello et al., ATC 2020",
+        directed="tests/storage/test_snapshots.py"
+        "::test_what_is_listed_is_durable_even_if_its_maker_died_before_that",
+    ),
+    Bug(
+        name="snapshots in the order of strings",
+        file=_SHELF,
+        old="        return sorted(SnapshotId(int(name[1]), int(name[2])) for name in found)\n",
+        new="        return [SnapshotId(int(name[1]), int(name[2])) for name in found]\n",
+        also=(
+            Change(
+                _SHELF,
+                '{snapshot.index:020}-{snapshot.term:020}.snapshot")\n',
+                '{snapshot.index}-{snapshot.term}.snapshot")\n',
+            ),
+            Change(_SHELF, 'r"([0-9]{20})-([0-9]{20})', 'r"([0-9]+)-([0-9]+)'),
+        ),
+        story="the newest snapshot is the last one by the order of strings, where 9 comes behind "
+        "10: goraft's LoadSnapshot",
+        directed="tests/storage/test_snapshots.py"
+        "::test_they_are_ordered_by_number_and_other_names_are_left_alone",
+    ),
+    Bug(
+        name="failed snapshot left in the way",
+        file=_SHELF,
+        old="                with suppress(OSError):\n"
+        "                    self._files.unlink(path)\n",
+        new="                pass\n",
+        also=(
+            Change(
+                _SHELF,
+                "            with suppress(FileNotFoundError):\n"
+                "                self._files.unlink(path)\n",
+                "",
+            ),
+        ),
+        story="after one snapshot that failed no other one ever succeeds: goraft's TakeSnapshot",
+        directed="tests/storage/test_snapshots.py::test_every_call_refused",
+    ),
+    Bug(
+        name="snapshot named though it was given up",
+        file=_SHELF,
+        old="        permit.settle()\n",
+        new="",
+        story="work that was cancelled goes on in its thread, and has its effect later",
+        directed="tests/storage/test_snapshots.py"
+        "::test_work_that_was_given_up_gets_nowhere_and_leaves_nothing",
+        unseen="in the simulation a snapshot is made at one instant, and can't be cancelled in it",
     ),
     Bug(
         name="segment without the tail",
@@ -106,7 +223,8 @@ DISKS: Final = (
         new="        mark = sum(1 for _ in layout.find_batches(data, last.salt)) or 1\n",
         story="what a restarted process reads it takes for durable: Rebello et al., ATC 2020",
         profile="crashes",
-        directed=_CRASHES,
+        directed="tests/storage/test_crash_points.py"
+        "::test_killed_again_at_every_call_of_the_start_that_follows",
     ),
     Bug(
         name="mark before the sync",

@@ -166,8 +166,8 @@ ELECTIONS: Final = (
     Bug(
         name="heartbeats move no deadline",
         file="_rules/replication.py",
-        old="    effects: list[Effect] = [do.ElectionBy(now)]\n    if request.term > node.term or",
-        new="    effects: list[Effect] = []\n    if request.term > node.term or",
+        old="    effects: list[Effect] = [do.ElectionBy(now)]\n    if term > node.term or",
+        new="    effects: list[Effect] = []\n    if term > node.term or",
         story="followers time out under a leader that they hear: redpanda-data/redpanda#31547",
         directed="tests/planted/test_directed.py::test_each_sign_of_the_leader_moves_the_election_deadline",
     ),

@@ -21,9 +21,8 @@ SERVICES: Final = (
     Bug(
         name="entry applied again from the disk",
         file="_applier.py",
-        old="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
-        new="        first = max(first - 1, 1)\n"
-        "        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
+        old="            read = await self._storage.read(first, _READ_BYTES)\n",
+        new="            read = await self._storage.read(max(first - 1, 1), _READ_BYTES)\n",
         story="where the backlog is read from the disk, the first entry comes twice: "
         "etcd-io/raft 2e0653d",
         also=(
@@ -37,9 +36,9 @@ SERVICES: Final = (
     Bug(
         name="entry skipped",
         file="_applier.py",
-        old="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n",
-        new="        stored = (await self._storage.read(first, _READ_BYTES))[: last - first + 1]\n"
-        "        stored = stored[1:] or stored\n",
+        old="            read = await self._storage.read(first, _READ_BYTES)\n",
+        new="            read = await self._storage.read(first, _READ_BYTES)\n"
+        "            read = read[1:] or read\n",
         story="where the backlog is read from the disk, the first entry is left out: "
         "etcd-io/raft 2e0653d",
         also=(

@@ -47,7 +47,7 @@ class FakeHost:
         self.on_event: Callable[[Event], None] = self._move_on
         self.node = Node(
             A,
-            Settings(HEARTBEAT, ELECTION, 4, 0.1),
+            Settings(HEARTBEAT, ELECTION, 4, 0.1, 200),
             Configuration("c1", tuple(Member(member, f"mem://{member}") for member in members)),
             term=3,
             log=Log(((1, 1),), 9),

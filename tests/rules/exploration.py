@@ -5,6 +5,9 @@ and the set of all messages that ever left.  A message in that set may be delive
 number of times or never, so orders, losses and duplicates need no moves of their own.  The set also
 holds what has come to pass and can't be undone: who led when and with which log, and what was
 committed.  Figure 3 of the paper is a relation between any two such facts.
+
+A snapshot is modelled as all that it holds: the log from the first entry on.  Wherever logs are
+compared, what they have forgotten is looked up in a snapshot.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from trioraft._rules.events import (
     Proposed,
     QuorumTimeout,
     Received,
+    SnapshotSent,
+    SnapshotTaken,
     SolicitDue,
 )
 from trioraft._rules.ids import ServerId
@@ -38,6 +43,8 @@ from trioraft._rules.log import Log
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -75,6 +82,13 @@ class Bounds:
     nothing, so safety must not rest on them."""
     fetches: bool = False
     """Entries may have to be read from the disk."""
+    snapshots: int = 0
+    """How many may be taken."""
+    slow_snapshots: bool = False
+    """A snapshot is durable for a while before its server's rules hear of it."""
+
+
+Write = do.SaveTerm | do.WriteEntries | do.AppendOwn | do.Compact | do.ReplaceLog
 
 
 @frozen
@@ -84,6 +98,22 @@ class Saved:
     term: int
     voted_for: ServerId | None
     log: Log
+    snapshots: tuple[Log, ...] = ()
+    """All snapshots that are whole."""
+
+    @property
+    def newest(self) -> Log:
+        """The newest snapshot that a start may use: the log goes on from it.
+
+        Raises:
+            Violation: the log begins behind what no snapshot holds.
+        """
+        return newest_of(self.log, self.snapshots)
+
+    @property
+    def full(self) -> Log:
+        """All that snapshot and log hold together."""
+        return lifted(self.log, self.snapshots)
 
 
 @frozen
@@ -92,9 +122,30 @@ class Host:
 
     node: Node
     saved: Saved
-    queue: tuple[do.SaveTerm | do.WriteEntries | do.AppendOwn, ...] = ()
+    queue: tuple[Write, ...] = ()
     held: tuple[do.Send, ...] = ()
     fetches: tuple[do.Fetch, ...] = ()
+    taking: int = 0
+    """A snapshot of which the rules have yet to hear."""
+
+    @property
+    def full(self) -> Log:
+        """The log from its first entry on, with what is in snapshots only."""
+        return lifted(self.node.log, self.saved.snapshots)
+
+    def pruned(self) -> Host:
+        """Without the snapshots that nobody needs: neither from now on, nor after a crash."""
+        if not self.saved.snapshots:
+            return self
+        needed = {self.saved.newest, newest_of(self.node.log, self.saved.snapshots)}
+        kept = tuple(one for one in self.saved.snapshots if one in needed)
+        return evolve(self, saved=evolve(self.saved, snapshots=kept))
+
+    def keeping(self, snapshot: Log) -> Host:
+        """With one more snapshot."""
+        others = [one for one in self.saved.snapshots if one.last_index != snapshot.last_index]
+        snapshots = tuple(sorted([*others, snapshot], key=lambda one: one.last_index))
+        return evolve(self, saved=evolve(self.saved, snapshots=snapshots))
 
 
 @frozen
@@ -104,6 +155,8 @@ class Letter:
     sender: ServerId
     to: ServerId
     message: Message
+    snapshot: Log = Log()
+    """What an InstallSnapshot brings."""
 
 
 @frozen
@@ -123,6 +176,8 @@ class Committed:
     log: Log
 
 
+NOTHING = Log()
+
 Token = Letter | Led | Committed
 Move = tuple[str, int, object]
 """What happens, to which server, and with what."""
@@ -139,9 +194,10 @@ class World:
     proposals: int = 0
     restarts: int = 0
     links: int = 0
+    snapshots: int = 0
 
 
-def written(saved: Saved, write: do.SaveTerm | do.WriteEntries | do.AppendOwn) -> Saved:
+def written(saved: Saved, write: Write) -> Saved:
     """The disk after one more write."""
     match write:
         case do.SaveTerm(term=term, voted_for=voted_for):
@@ -155,6 +211,38 @@ def written(saved: Saved, write: do.SaveTerm | do.WriteEntries | do.AppendOwn) -
             last = first + count - 1
             own = Log(((first, term),), last).between(first, last)
             return evolve(saved, log=saved.log.extended(own))
+        case do.Compact(index=index, term=term):
+            assert saved.log.term_at(index) == term, "what is forgotten was there"
+            after = evolve(saved, log=saved.log.compacted(index))
+        case do.ReplaceLog(kept=kept, index=index, term=term):
+            assert saved.log.base_index <= kept < index, "it goes on behind what there is"
+            assert saved.log.term_at(index) != term, "what agrees must stay"
+            after = evolve(saved, log=Log((), index, index, term))
+    require(after.newest.last_index >= index, f"no snapshot holds what is gone: {write}")
+    return after
+
+
+def newest_of(log: Log, snapshots: tuple[Log, ...]) -> Log:
+    """The newest of these snapshots that the log goes on from; an empty one if it needs none."""
+    usable = [one for one in snapshots if log.term_at(one.last_index) == one.last_term]
+    require(bool(usable) or not log.base_index, f"no snapshot for {log}")
+    return usable[-1] if usable else Log()
+
+
+def lifted(log: Log, snapshots: tuple[Log, ...]) -> Log:
+    """The log from its first entry on: what is no more in it is taken from a snapshot."""
+    if not log.base_index:
+        return log
+    for snapshot in reversed(snapshots):
+        if snapshot.term_at(log.base_index) == log.base_term:
+            rest = log.between(log.base_index + 1, log.last_index)
+            return snapshot.cut(log.base_index).extended(rest)
+    raise Violation(f"no snapshot for {log}")
+
+
+def require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Violation(what)
 
 
 def prefix(longer: Log, shorter: Log) -> bool:
@@ -177,6 +265,7 @@ class Exploration:
             election_timeout=bounds.election_timeout,
             append_window=2,
             max_clock_drift=0.0,
+            trailing_entries=0,
         )
         self.servers = EVERYBODY[: bounds.servers]
         self.hosts: list[Host] = []
@@ -186,6 +275,7 @@ class Exploration:
         self._token_numbers: dict[Token, int] = {}
         self._inboxes = [0] * bounds.servers
         self._facts = 0
+        self._snapshots = 0
         self._done: dict[tuple[int, Move, int], tuple[int, tuple[int, ...]] | None] = {}
         self._moves: dict[int, tuple[Move, ...]] = {}
         self._matching: set[tuple[int, int]] = set()
@@ -193,19 +283,31 @@ class Exploration:
 
     # -- worlds --------------------------------------------------------------------------------
 
-    def start(self, *logs: tuple[int, ...], term: int | None = None) -> World:
-        """All servers after a restart, with these logs, and the greatest term among them."""
+    def start(
+        self, *logs: tuple[int, ...], term: int | None = None, bases: tuple[int, ...] = ()
+    ) -> World:
+        """All servers after a restart, with these logs, and the greatest term among them.
+
+        What lies up to a server's base is in a snapshot, and no more in its log.
+        """
         term = max((log[-1] for log in logs if log), default=0) if term is None else term
         hosts = []
+        bits = 0
         for index, me in enumerate(self.servers):
             log = Log()
             for entry_term in logs[index] if logs else ():
                 first = log.last_index + 1
                 log = log.extended(Log(((first, entry_term),), first).between(first, first))
-            hosts.append(self._host(self._boot(me, Saved(term, None, log))))
-        return World(tuple(hosts), 0)
+            saved = Saved(term, None, log)
+            if bases and bases[index]:
+                snapshot = log.cut(bases[index])
+                saved = Saved(term, None, log.compacted(bases[index]), (snapshot,))
+                bits |= 1 << self._token(Committed(term, snapshot))
+            hosts.append(self._host(self._boot(me, saved)))
+        return World(tuple(hosts), bits)
 
     def _boot(self, me: ServerId, saved: Saved) -> Host:
+        snapshot = saved.newest.last_index
         node = Node(
             me,
             self.settings,
@@ -213,9 +315,11 @@ class Exploration:
             term=saved.term,
             voted_for=saved.voted_for,
             log=saved.log,
+            commit=snapshot,
+            snapshot_index=snapshot,
             disk=Disk(index=saved.log.last_index),
         )
-        return Host(node, saved)
+        return Host(node, saved).pruned()
 
     def _host(self, host: Host) -> int:
         number = self._host_numbers.setdefault(host, len(self.hosts))
@@ -229,6 +333,8 @@ class Exploration:
             self.tokens.append(token)
             if isinstance(token, Letter):
                 self._inboxes[self.servers.index(token.to)] |= 1 << number
+                if isinstance(token.message, InstallSnapshot):
+                    self._snapshots |= 1 << number
             else:
                 self._facts |= 1 << number
         return number
@@ -253,12 +359,16 @@ class Exploration:
                         continue
                     case "link" if world.links == bounds.links:
                         continue
+                    case "save" if world.snapshots == bounds.snapshots:
+                        continue
                 yield move
             letters = world.tokens & self._inboxes[index]
             while letters:
                 lowest = letters & -letters
                 letters ^= lowest
                 yield "deliver", index, lowest.bit_length() - 1
+                if bounds.slow_snapshots and self._snapshots & lowest:
+                    yield "accept", index, lowest.bit_length() - 1
         if world.now < bounds.clock:
             yield "tick", 0, None
 
@@ -268,12 +378,19 @@ class Exploration:
             yield "disk", index, count
         for count in range(len(host.queue) + 1):
             yield "restart", index, count
+        if host.taking:
+            yield "taken", index, None
+        else:
+            for last in range(node.snapshot_index + 1, node.applicable + 1):
+                yield "save", index, last
         match node.role:
             case Leading(progress=progress):
                 yield "quorum", index, None
                 yield "propose", index, None
                 for one in progress:
                     yield "link", index, one.peer
+                    if one.installing:
+                        yield "sent", index, one.peer
                     if one.number < self.bounds.requests:
                         for reach in sorted({one.next_index, node.log.last_index}):
                             yield "append", index, (one.peer, reach)
@@ -322,6 +439,7 @@ class Exploration:
             world.proposals + (what == "propose"),
             world.restarts + (what == "restart"),
             world.links + (what == "link"),
+            world.snapshots + (what == "save"),
         )
 
     # -- one server ----------------------------------------------------------------------------
@@ -337,16 +455,30 @@ class Exploration:
             for write in host.queue[:detail]:
                 saved = written(saved, write)
             host = self._boot(me, saved)
+            if host.node.commit:
+                tokens.append(Committed(host.node.term, host.full.cut(host.node.commit)))
         elif what == "disk":
             assert isinstance(detail, int)
             host = self._sync(host, detail, now, tokens)
         elif what == "campaign":
             node, effects = become_candidate(host.node, now)
             host = self._carry_out(host, node, effects, tokens)
+        elif what == "save":
+            assert isinstance(detail, int)
+            host = evolve(host.keeping(host.full.cut(detail)), taking=detail)
+            if not self.bounds.slow_snapshots:
+                host = self._taken(host, now, tokens)
+        elif what == "taken":
+            host = self._taken(host, now, tokens)
+        elif what == "accept":
+            host = self._accept(host, detail)
         else:
             if what == "fetched":
                 host = evolve(host, fetches=tuple(f for f in host.fetches if f != detail))
-            host = self._take(host, self._event(host.node, what, detail, now), tokens)
+            if what == "deliver":
+                host = self._accept(host, detail)
+            host = self._take(host, self._event(host, what, detail, now), tokens)
+            host = host.pruned() if what == "deliver" else host
         host = self._run_on(host, now, tokens)
         node = host.node
         if (
@@ -370,7 +502,21 @@ class Exploration:
                 host = self._take(host, SolicitDue(now, node.tenure, peer), tokens)
         return host
 
-    def _event(self, node: Node, what: str, detail: object, now: int) -> Event:
+    def _taken(self, host: Host, now: int, tokens: list[Token]) -> Host:
+        """The rules hear of a snapshot."""
+        host = self._take(host, SnapshotTaken(now, host.taking, host.node.snapshot_index), tokens)
+        return evolve(host, taking=0).pruned()
+
+    def _accept(self, host: Host, detail: object) -> Host:
+        """A snapshot that comes is on the disk before the rules hear of it; an old one is not."""
+        assert isinstance(detail, int)
+        letter = self.tokens[detail]
+        assert isinstance(letter, Letter)
+        new = letter.snapshot.last_index > host.node.snapshot_index
+        return host.keeping(letter.snapshot) if new else host
+
+    def _event(self, host: Host, what: str, detail: object, now: int) -> Event:
+        node = host.node
         match what, detail:
             case "deliver", int(token):
                 letter = self.tokens[token]
@@ -390,7 +536,9 @@ class Exploration:
                 return LinkUp(now, peer)
             case "fetched", do.Fetch(tenure=tenure, peer=peer, first=first):
                 last = max(node.log.last_index, first)
-                return Fetched(now, tenure, peer, node.log.between(first, last))
+                return Fetched(now, tenure, peer, host.full.between(first, last))
+            case "sent", ServerId() as peer:
+                return SnapshotSent(now, node.tenure, peer)
         raise AssertionError((what, detail))
 
     def _sync(self, host: Host, count: int, now: int, tokens: list[Token]) -> Host:
@@ -398,6 +546,7 @@ class Exploration:
         saved = host.saved
         for write in host.queue[:count]:
             saved = written(saved, write)
+        based = saved.log.base_index > host.saved.log.base_index
         done = host.queue[count - 1].write
         free = [send for send in host.held if send.after <= done]
         host = evolve(
@@ -408,7 +557,8 @@ class Exploration:
         )
         for send in free:
             self._leave(host, send, tokens)
-        return self._take(host, Persisted(now, done), tokens)
+        host = self._take(host, Persisted(now, done), tokens)
+        return host.pruned() if based else host
 
     def _take(self, host: Host, event: Event, tokens: list[Token]) -> Host:
         node, effects = step(host.node, event)
@@ -422,7 +572,13 @@ class Exploration:
         host = evolve(host, node=node)
         for effect in effects:
             match effect:
-                case do.SaveTerm() | do.WriteEntries() | do.AppendOwn():
+                case (
+                    do.SaveTerm()
+                    | do.WriteEntries()
+                    | do.AppendOwn()
+                    | do.Compact()
+                    | do.ReplaceLog()
+                ):
                     host = evolve(host, queue=(*host.queue, effect))
                 case do.Send(message=message, after=after):
                     self._check_said(host, message)
@@ -432,15 +588,17 @@ class Exploration:
                         self._leave(host, effect, tokens)
                 case do.Fetch():
                     host = evolve(host, fetches=(*host.fetches, effect))
+                case do.SendSnapshot(peer=peer):
+                    self._send_snapshot(host, peer, tokens)
                 case do.Commit(index=index):
                     self._check(
-                        prefix(host.saved.log, node.log.cut(index)) and index <= node.commit,
+                        prefix(host.saved.full, host.full.cut(index)) and index <= node.commit,
                         f"{node.me} applies what is not durable there, or not committed",
                     )
         if isinstance(node.role, Leading) and not isinstance(before.role, Leading):
-            tokens.append(Led(node.term, node.me, node.log))
+            tokens.append(Led(node.term, node.me, host.full))
         if node.commit > before.commit:
-            tokens.append(Committed(node.term, node.log.cut(node.commit)))
+            tokens.append(Committed(node.term, host.full.cut(node.commit)))
         numbers = [write.write for write in host.queue]
         self._check(
             all(b == a + 1 for a, b in pairwise(numbers))
@@ -449,23 +607,32 @@ class Exploration:
         )
         return host
 
+    def _send_snapshot(self, host: Host, peer: ServerId, tokens: list[Token]) -> None:
+        """The newest one; it takes its time, and is said to be from this term's leader."""
+        node, snapshot = host.node, newest_of(host.node.log, host.saved.snapshots)
+        index, term = snapshot.last_index, snapshot.last_term
+        self._check(
+            index >= node.snapshot_index > 0, f"{node.me} has no such snapshot as it says it has"
+        )
+        message = InstallSnapshot(node.term, index, term, None)
+        self._leave(host, do.Send(peer, message), tokens, snapshot)
+
     # -- what must hold ------------------------------------------------------------------------
 
-    @staticmethod
-    def _check(holds: bool, what: str) -> None:
-        if not holds:
-            raise Violation(what)
+    _check = staticmethod(require)
 
     def _check_said(self, host: Host, message: Message) -> None:
         """An acknowledgement is of what is on this very disk."""
         if isinstance(message, AppendEntriesReply) and message.success:
-            said = host.node.log.cut(message.match_index)
+            said = host.full.cut(message.match_index)
             self._check(
-                said.last_index == message.match_index and prefix(host.saved.log, said),
+                said.last_index == message.match_index and prefix(host.saved.full, said),
                 f"{host.node.me} acknowledges what is not durable: {message}",
             )
 
-    def _leave(self, host: Host, send: do.Send, tokens: list[Token]) -> None:
+    def _leave(
+        self, host: Host, send: do.Send, tokens: list[Token], snapshot: Log = NOTHING
+    ) -> None:
         """A promise leaves only once it is kept even after a crash."""
         saved, message = host.saved, send.message
         me, holds = host.node.me, True
@@ -476,12 +643,18 @@ class Exploration:
                 holds = saved.term > term or (saved.term, saved.voted_for) == (term, send.to)
             case RequestVoteReply(term=term) | PreVoteReply(term=term):
                 holds = saved.term >= term
+            case InstallSnapshotReply(term=term, match_index=match):
+                said = host.full.cut(match)
+                holds = saved.term >= term and said.last_index == match
+                holds = holds and prefix(saved.full, said)
             case AppendEntriesReply(term=term) | AppendEntries(term=term):
+                holds = saved.term >= term
+            case InstallSnapshot(term=term):
                 holds = saved.term >= term
             case PreVote():
                 pass
         self._check(holds, f"{me} promised before it was durable: {message}")
-        tokens.append(Letter(me, send.to, message))
+        tokens.append(Letter(me, send.to, message, snapshot))
 
     def _check_fact(self, new: int, bits: int, hosts: tuple[int, ...]) -> None:
         facts = bits & self._facts
@@ -495,7 +668,7 @@ class Exploration:
                 self._agreeing |= {(new, other), (other, new)}
         fact = self.tokens[new]
         if isinstance(fact, Committed):
-            having = sum(prefix(self.hosts[number].saved.log, fact.log) for number in hosts)
+            having = sum(prefix(self.hosts[number].saved.full, fact.log) for number in hosts)
             self._check(having > len(hosts) // 2, f"no majority has on disk what is {fact}")
 
     def _check_two(self, one: Token, other: Token) -> None:
@@ -523,7 +696,7 @@ class Exploration:
             pair = hosts[index], number
             if pair in self._matching:
                 continue
-            one, other = (self.hosts[host].node.log for host in pair)
+            one, other = (self.hosts[host].full for host in pair)
             for last in range(min(one.last_index, other.last_index), 0, -1):
                 if one.term_at(last) == other.term_at(last):
                     self._check(one.cut(last) == other.cut(last), f"log matching: {one}, {other}")
@@ -596,5 +769,9 @@ _WEIGHTS = {
     "quorum": 0.2,
     "restart": 0.3,
     "link": 0.5,
+    "save": 1,
+    "taken": 8,
+    "accept": 1,
+    "sent": 4,
     "tick": 2,
 }

@@ -20,6 +20,7 @@ from tests.rules.worlds import (
     follower,
     hear,
     leader,
+    log_of,
     progress_of,
     propose,
     reply_in,
@@ -313,6 +314,19 @@ def test_a_broken_invariant_is_named() -> None:
         (evolve(before, log=Log(((1, 0),), 2)), "what is committed is never cut"),
         (evolve(before, log=Log(((1, 1), (3, 9)), 3)), "no entry is of a later term"),
         (evolve(before, role=Following(verified=9)), "what is verified is in the log"),
+        (evolve(before, log=before.log.compacted(1)), "what the log has forgotten is in a snap"),
+        (evolve(before, snapshot_index=3), "and that is committed"),
     ):
         with pytest.raises(InternalError, match=what):
             check(before, broken)
+    before = follower(1, 1, 1, base=2)
+    for broken, what in (
+        (evolve(before, log=log_of(1, 1, 1).compacted(1)), "what the log has forgotten"),
+        (evolve(before, log=log_of(1, 1, 1), snapshot_index=1), "what the log has forgotten"),
+        (evolve(before, snapshot_index=3), "what the log has forgotten"),
+    ):
+        with pytest.raises(InternalError, match=what):
+            check(before, broken)
+    before = evolve(follower(1, 1, 1, base=1, commit=3), snapshot_index=2)
+    with pytest.raises(InternalError, match="a snapshot never gives way to an older one"):
+        check(before, evolve(before, snapshot_index=1))

@@ -105,6 +105,105 @@ def test_first_conflict(mine: list[int], theirs: list[int], data: st.DataObject)
     assert log_of(*mine).first_conflict(some) == wanted
 
 
+# -- behind a base, against a list that has forgotten nothing ----------------------------------
+
+
+@st.composite
+def forgetful(draw: st.DrawFn) -> tuple[list[int], int]:
+    """The terms of all entries there ever were, and how many of them are gone."""
+    terms = draw(TERMS)
+    return terms, draw(st.integers(0, len(terms)))
+
+
+def behind(base: int, terms: list[int]) -> Log:
+    """A log that never held its first entries: it begins behind a snapshot."""
+    start = Log((), base, base, terms[base - 1] if base else 0)
+    return start.extended(entries(base + 1, *terms[base:]))
+
+
+@given(forgetful())
+def test_a_compacted_log_is_as_if_it_had_begun_there(log: tuple[list[int], int]) -> None:
+    terms, base = log
+    compacted = log_of(*terms).compacted(base)
+    assert compacted == behind(base, terms)
+    assert hash(compacted) == hash(behind(base, terms))
+    assert terms_of(compacted) == terms[base:]
+
+
+@given(forgetful(), st.data())
+def test_what_is_compacted_twice_is_compacted_once(
+    log: tuple[list[int], int], data: st.DataObject
+) -> None:
+    terms, base = log
+    before = data.draw(st.integers(0, base))
+    assert log_of(*terms).compacted(before).compacted(base) == log_of(*terms).compacted(base)
+
+
+@given(forgetful())
+def test_terms_behind_a_base(log: tuple[list[int], int]) -> None:
+    terms, base = log
+    compacted = behind(base, terms)
+    assert compacted.last_index == len(terms)
+    assert compacted.last_term == (terms[-1] if terms else 0)
+    for index in range(-1, len(terms) + 2):
+        known = base <= index <= len(terms)
+        wanted = ([0, *terms][index] if known else None) if index else 0
+        assert compacted.term_at(index) == wanted
+    for index in range(base + 1, len(terms) + 1):
+        begins = terms.index(terms[index - 1]) + 1
+        assert compacted.first_of_term_at(index) == max(begins, base + 1)
+    for term in range(7):
+        assert compacted.last_not_above(term) == max(base, sum(one <= term for one in terms))
+
+
+@given(forgetful(), TERMS, st.data())
+def test_cut_and_extended_behind_a_base(
+    log: tuple[list[int], int], more: list[int], data: st.DataObject
+) -> None:
+    terms, base = log
+    kept = data.draw(st.integers(base, len(terms) + 2))
+    rest = terms[:kept]
+    compacted = behind(base, terms).cut(kept)
+    assert compacted == behind(base, rest)
+    more = [term for term in more if not rest or term >= rest[-1]]
+    longer = compacted.extended(entries(len(rest) + 1, *more))
+    assert longer == behind(base, rest + more)
+    some = longer.between(base + 1, longer.last_index)
+    assert listed(some) == (rest + more)[base:]
+
+
+@given(forgetful(), forgetful(), st.integers(0, 14))
+def test_logs_agree_as_far_as_both_still_hold_them(
+    one: tuple[list[int], int], other: tuple[list[int], int], last: int
+) -> None:
+    (mine, my_base), (theirs, their_base) = one, other
+    known = range(max(my_base, their_base, 1), last + 1)
+    held = last < max(my_base, their_base) or last <= min(len(mine), len(theirs))
+    wanted = held and all(mine[index - 1] == theirs[index - 1] for index in known)
+    assert behind(my_base, mine).agrees(behind(their_base, theirs), last) is wanted
+    assert behind(their_base, theirs).agrees(behind(my_base, mine), last) is wanted
+
+
+@given(forgetful(), TERMS, st.data())
+def test_first_conflict_behind_a_base(
+    log: tuple[list[int], int], theirs: list[int], data: st.DataObject
+) -> None:
+    """What is gone is committed: what a leader has there is the same, or nobody leads."""
+    mine, base = log
+    theirs = mine[:base] + theirs[base:]
+    first = data.draw(st.integers(1, len(theirs) + 1))
+    end = min(len(mine), len(theirs))
+    differ = (i for i in range(max(first, base + 1), end + 1) if mine[i - 1] != theirs[i - 1])
+    some = entries(first, *theirs[first - 1 :])
+    assert behind(base, mine).first_conflict(some) == next(differ, None)
+
+
+@pytest.mark.parametrize("index", [1, 5])
+def test_a_log_is_compacted_up_to_an_entry_that_it_holds(index: int) -> None:
+    with pytest.raises(AssertionError, match="an entry that it holds"):
+        behind(2, [1, 1, 1, 1]).compacted(index)
+
+
 def test_what_the_frames_hold_is_no_part_of_the_entries_identity() -> None:
     assert entries(1, 1) == Entries(1, 1, ((1, 1),), (b"something else",))
 

@@ -24,10 +24,12 @@ from tests.rules.exploration import (
 )
 from tests.rules.worlds import terms_of
 from trioraft._errors import InternalError
-from trioraft._rules import commitment, elections, replication
+from trioraft._rules import commitment, elections, replication, snapshots, step
 from trioraft._rules import effects as do
+from trioraft._rules.effects import Effect
 from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
+from trioraft._rules.messages import InstallSnapshot, InstallSnapshotReply, RequestVote
 from trioraft._rules.node import Disk, Leading, Node
 
 pytestmark = pytest.mark.unmeasured
@@ -35,6 +37,8 @@ pytestmark = pytest.mark.unmeasured
 WIDE = Bounds(
     term=40, log=40, requests=200, proposals=12, restarts=8, links=6, fetches=True, servers=3
 )
+
+FORGETFUL = evolve(WIDE, pre_votes=False, clock=60, snapshots=12, slow_snapshots=True)
 
 
 def leaders(exploration: Exploration) -> int:
@@ -45,6 +49,16 @@ def most_committed(exploration: Exploration) -> int:
     return max(
         (token.log.last_index for token in exploration.tokens if isinstance(token, Committed)),
         default=0,
+    )
+
+
+def installed(exploration: Exploration) -> int:
+    """How many different answers there were to snapshots that were installed."""
+    return sum(
+        isinstance(token, Letter)
+        and isinstance(token.message, InstallSnapshotReply)
+        and token.message.match_index > 0
+        for token in exploration.tokens
     )
 
 
@@ -109,6 +123,20 @@ def test_three_servers_that_stand_by_their_leader() -> None:
     assert leaders(exploration) > 0
 
 
+def test_three_servers_of_which_one_is_sent_a_snapshot() -> None:
+    """One has the snapshot, one the entries, one neither; disks and snapshots take their time."""
+    exploration, start = where_one_needs_a_snapshot()
+    assert exploration.breadth_first(start, most=60_000) == 60_000
+    assert installed(exploration) > 0
+
+
+def test_three_servers_of_which_one_has_what_a_snapshot_replaces() -> None:
+    """Two have the snapshot only, and one has another entry there."""
+    exploration, start = where_one_conflicts_with_a_snapshot()
+    assert exploration.breadth_first(start, most=60_000) == 60_000
+    assert installed(exploration) > 1
+
+
 # -- far from the start ------------------------------------------------------------------------
 
 
@@ -130,6 +158,20 @@ def test_long_walks(bounds: Bounds) -> None:
         exploration.walk(start, seed, length=300)
     assert leaders(exploration) > 10
     assert most_committed(exploration) >= 2
+
+
+@pytest.mark.parametrize(
+    "bounds", [FORGETFUL, evolve(FORGETFUL, slow_disks=False)], ids=["slow", "fast"]
+)
+def test_long_walks_with_snapshots(bounds: Bounds) -> None:
+    """Servers take them all the time, and some of those that are sent come late, or twice."""
+    exploration = Exploration(bounds)
+    start = exploration.start((1, 2, 2), (1, 2, 2), (1, 1), bases=(2, 3, 0))
+    for seed in range(50):
+        exploration.walk(start, seed, length=300)
+    assert leaders(exploration) > 10
+    assert most_committed(exploration) > 4
+    assert installed(exploration) > 10
 
 
 # -- figure 8 ----------------------------------------------------------------------------------
@@ -245,7 +287,8 @@ def replicas_of_old_terms_are_counted(patch: pytest.MonkeyPatch) -> None:
     def advance(node: Node, role: Leading) -> Any:
         return real(node, evolve(role, first_index=0))
 
-    patch.setattr(replication, "advance_commit", advance)
+    for module in (commitment, replication, snapshots):
+        patch.setattr(module, "advance_commit", advance)
 
 
 def votes_do_not_wait_for_the_disk(patch: pytest.MonkeyPatch) -> None:
@@ -258,9 +301,7 @@ def votes_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     def vote(node: Node, now: float, sender: Any, request: Any) -> Any:
         return real(evolve(node, voted_for=None), now, sender, request)
 
-    from trioraft._rules import messages, step
-
-    patch.setitem(step._MESSAGE_RULES, messages.RequestVote, vote)  # type: ignore[index]
+    patch.setitem(step._MESSAGE_RULES, RequestVote, vote)  # type: ignore[index]
 
 
 def acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:
@@ -288,7 +329,8 @@ def the_leader_counts_itself_at_once(patch: pytest.MonkeyPatch) -> None:
         early = evolve(node, disk=evolve(node.disk, index=node.log.last_index))
         return real(early, role)
 
-    patch.setattr(replication, "advance_commit", advance)
+    for module in (commitment, replication, snapshots):
+        patch.setattr(module, "advance_commit", advance)
 
 
 def an_earlier_write_counts_after_a_cut(patch: pytest.MonkeyPatch) -> None:
@@ -326,6 +368,44 @@ def nothing_is_checked_before_appending(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replication, "_consistency_check", check)
 
 
+def snapshots_are_acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:
+    def install(before: Node, after: Node, effects: list[Effect]) -> Any:
+        return after, [evolve(e, after=0) if isinstance(e, do.Send) else e for e in effects]
+
+    change_installing(patch, install)
+
+
+def what_a_snapshot_replaced_counts_as_durable(patch: pytest.MonkeyPatch) -> None:
+    def install(before: Node, after: Node, effects: list[Effect]) -> Any:
+        if after.log is not before.log:
+            after = evolve(after, disk=evolve(after.disk, index=before.disk.index))
+        return after, effects
+
+    change_installing(patch, install)
+
+
+def late_snapshots_are_taken(patch: pytest.MonkeyPatch) -> None:
+    real = snapshots.on_install_snapshot
+
+    def install(node: Node, now: float, leader: Any, request: Any) -> Any:
+        return real(evolve(node, commit=0), now, leader, request)
+
+    patch.setitem(step._MESSAGE_RULES, InstallSnapshot, install)  # type: ignore[index]
+
+
+def change_installing(patch: pytest.MonkeyPatch, change: Callable[..., Any]) -> None:
+    real = snapshots.on_install_snapshot
+
+    def install(node: Node, now: float, leader: Any, request: Any) -> Any:
+        return change(node, *real(node, now, leader, request))
+
+    patch.setitem(step._MESSAGE_RULES, InstallSnapshot, install)  # type: ignore[index]
+
+
+def a_log_that_is_all_snapshot_has_no_last_term(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Log, "last_term", property(lambda self: self.runs[-1][1] if self.runs else 0))
+
+
 def first_term() -> tuple[Exploration, World]:
     exploration = Exploration(Bounds(servers=2, term=1, log=2, requests=1))
     return exploration, exploration.start()
@@ -350,6 +430,25 @@ def a_wrong_tail() -> tuple[Exploration, World]:
     return exploration, exploration.start((1,), (1,), (1, 3))
 
 
+def where_one_needs_a_snapshot() -> tuple[Exploration, World]:
+    bounds = Bounds(
+        term=2, log=3, requests=2, proposals=0, snapshots=1, slow_snapshots=True, pre_votes=False
+    )
+    exploration = Exploration(bounds)
+    return exploration, exploration.start((1, 1), (1, 1), (1,), bases=(2, 0, 0))
+
+
+def where_one_conflicts_with_a_snapshot() -> tuple[Exploration, World]:
+    bounds = Bounds(log=3, proposals=0, snapshots=1, slow_disks=False, pre_votes=False)
+    exploration = Exploration(bounds)
+    return exploration, exploration.start((1, 2), (1, 2), (1, 1), bases=(2, 2, 0))
+
+
+def where_all_forget() -> tuple[Exploration, World]:
+    exploration = Exploration(FORGETFUL)
+    return exploration, exploration.start((1, 2, 2), (1, 2, 2), (1, 1), bases=(2, 3, 0))
+
+
 def anywhere() -> tuple[Exploration, World]:
     exploration = Exploration(evolve(WIDE, pre_votes=False))
     return exploration, exploration.start()
@@ -363,6 +462,8 @@ NEAR: list[tuple[Plant, Place]] = [
     (acknowledged_beyond_what_is_verified, a_wrong_tail),
     (the_leader_counts_itself_at_once, first_term),
     (nothing_is_checked_before_appending, a_wrong_tail),
+    (snapshots_are_acknowledged_before_durable, where_one_needs_a_snapshot),
+    (a_log_that_is_all_snapshot_has_no_last_term, where_one_needs_a_snapshot),
 ]
 
 FAR: list[tuple[Plant, Place]] = [
@@ -372,6 +473,8 @@ FAR: list[tuple[Plant, Place]] = [
     (commit_reaches_beyond_what_is_verified, figure_8),
     (an_earlier_write_counts_after_a_cut, anywhere),
     (a_late_copy_cuts_what_matches, anywhere),
+    (late_snapshots_are_taken, where_all_forget),
+    (what_a_snapshot_replaced_counts_as_durable, where_all_forget),
 ]
 
 

@@ -25,6 +25,8 @@ from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -42,7 +44,11 @@ EVERYBODY = (A, B, C, D, E, F, G)
 HEARTBEAT = 1.0
 TIMEOUT = 10.0
 SETTINGS = Settings(
-    heartbeat_interval=HEARTBEAT, election_timeout=TIMEOUT, append_window=3, max_clock_drift=0.1
+    heartbeat_interval=HEARTBEAT,
+    election_timeout=TIMEOUT,
+    append_window=3,
+    max_clock_drift=0.1,
+    trailing_entries=2,
 )
 
 
@@ -68,19 +74,25 @@ def log_of(*terms: int) -> Log:
 
 
 def terms_of(log: Log) -> list[int]:
-    """The terms of a log's entries, one by one."""
-    found = [log.term_at(index) for index in range(1, log.last_index + 1)]
+    """The terms of a log's entries, one by one, as far as it still holds them."""
+    found = [log.term_at(index) for index in range(log.base_index + 1, log.last_index + 1)]
     assert None not in found
     return found  # type: ignore[return-value]
 
 
-def follower(*terms: int, me: ServerId = A, size: int = 3, **state: Any) -> Node:
+def follower(*terms: int, me: ServerId = A, size: int = 3, base: int = 0, **state: Any) -> Node:
     """A server that has all of its log on disk and hears nobody.
 
-    Its term is the last entry's, if nothing else is said.
+    Its term is the last entry's, if nothing else is said.  A snapshot holds what lies up to `base`,
+    and the log no more.
     """
-    log = log_of(*terms)
-    fields: dict[str, Any] = {"term": log.last_term, "settings": SETTINGS} | state
+    log = log_of(*terms).compacted(base)
+    fields: dict[str, Any] = {
+        "term": log.last_term,
+        "settings": SETTINGS,
+        "snapshot_index": base,
+        "commit": max(base, state.get("snapshot_index", 0)),
+    } | state
     return Node(me, configuration=cluster(size), log=log, disk=Disk(index=log.last_index), **fields)
 
 
@@ -149,6 +161,8 @@ def restarted(node: Node, **state: Any) -> Node:
         term=node.term,
         voted_for=node.voted_for,
         log=node.log,
+        commit=node.snapshot_index,
+        snapshot_index=node.snapshot_index,
         disk=Disk(index=node.log.last_index),
         **state,
     )
@@ -188,6 +202,15 @@ def refusal(
         conflict_term=conflict_term,
         conflict_index=conflict_index,
     )
+
+
+def snapshot(term: int, last_index: int, last_term: int) -> InstallSnapshot:
+    """A snapshot that came whole from the leader of `term`."""
+    return InstallSnapshot(term, last_index, last_term, None)
+
+
+def installed(term: int, match: int) -> InstallSnapshotReply:
+    return InstallSnapshotReply(term, match)
 
 
 # -- what a step asked for ---------------------------------------------------------------------

@@ -175,7 +175,7 @@ def test_f8_a_follower_on_a_line_that_hardly_moves_costs_bounded_memory_and_nobo
                 await leader.do(Say(f"{number} ".ljust(1024, "x")))
                 assert trio.current_time() - began <= 0.01
                 await trio.sleep(0.008)
-                assert leader._core.recent._bytes <= cache + 1200
+                assert leader._core.log.recent._bytes <= cache + 1200
                 most = max(most, bytes_for(leader, slow))
             # What waits for the line; what is in it is the system's, and it takes little.
             assert most <= APPEND_WINDOW * MAX_APPEND_BYTES
@@ -346,7 +346,7 @@ def test_f10_what_a_slow_machine_has_yet_to_apply_waits_on_disk_and_not_in_memor
                 await leader.do(Say(f"{number} ".ljust(1000, "x")))
             await trio.sleep(0.1)
             assert slow.commit_index == leader.commit_index
-            held = slow._core.recent._bytes
+            held = slow._core.log.recent._bytes
             go_on(slow.commit_index)
             await cluster.until(lambda: len(slow.state_machine.lines) == 500)
             assert held <= 3 * cache

@@ -49,7 +49,7 @@ def test_d3_no_length_on_disk_makes_anybody_allocate_it(place: int, length: byte
     course.close(log)
     path = f"{storage.DIRECTORY}/{1:016}.log"
     contents = bytearray(course.files.contents(path))
-    batch = layout.DATA + layout.BATCH_OVERHEAD  # the second one; the first has only a header
+    batch = storage.SECOND_BATCH
     contents[batch + place : batch + place + 4] = length
     course.files.damage(path, bytes(contents))
     tracemalloc.start()

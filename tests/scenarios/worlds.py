@@ -15,7 +15,7 @@ from trioraft import Server
 from trioraft._rules.messages import RequestVote, RequestVoteReply
 from trioraft._storage.disk import DiskStorage
 from trioraft._wire.codec import WireMessage
-from trioraft.abc import Batch, Recovered
+from trioraft.abc import Batch, Recovered, SnapshotStore
 from trioraft.testing import Crash, SimulatedFiles, SimulatedHop
 from trioraft.testing._cache import Chance
 
@@ -42,6 +42,10 @@ class SegmentDisk(Disk):
         self._salts = Random(f"salts {seed}")
         self._storage: DiskStorage | None = None
 
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return super().snapshots if self._storage is None else self._storage.snapshots
+
     async def open(self) -> Recovered:
         self._storage = storage = DiskStorage(
             DIRECTORY,
@@ -52,7 +56,7 @@ class SegmentDisk(Disk):
         )
         recovered = await storage.open()
         self.kept._state = recovered.state
-        self.kept._frames = list(await storage.read(1, ALL))
+        self.kept._log.frames = list(await storage.read(1, ALL))
         return recovered
 
     async def write(self, batch: Batch) -> None:
@@ -60,8 +64,8 @@ class SegmentDisk(Disk):
         await self._storage.write(batch)
         self.writes += 1
         if batch.cut is not None:
-            del self.kept._frames[batch.cut :]
-        self.kept._frames += batch.entries
+            del self.kept._log.frames[batch.cut :]
+        self.kept._log.frames += batch.entries
         if batch.state is not None:
             self.kept._state = batch.state
 

@@ -260,7 +260,7 @@ async def test_a_server_on_a_copy_of_a_disk_is_found_out() -> None:
     async with a_running_cluster(3) as cluster:
         copy = Disk()
         copy.kept._state = cluster.disks["n2"].kept._state
-        copy.kept._frames = list(cluster.disks["n2"].frames)
+        copy.kept._log.frames = list(cluster.disks["n2"].frames)
         await cluster.restart("n2")
         await cluster.settled()
         cluster.addresses["twin"] = "mem://twin"

@@ -26,7 +26,7 @@ from trioraft import (
 from trioraft._storage.memory import MemoryStorage
 from trioraft._wire.codec import WireMessage, decode
 from trioraft._wire.frames import identity
-from trioraft.abc import Batch, Entry, Kind, Recovered
+from trioraft.abc import Batch, Entry, Kind, Recovered, SnapshotStore
 from trioraft.testing import MemoryNetwork, MemoryTransport, seeded_run
 
 HEARTBEAT = 0.05
@@ -142,7 +142,7 @@ class Room:
         return "\n".join(self.lines).encode()
 
     def recover(self, state: bytes) -> None:
-        self.lines = state.decode().split("\n")
+        self.lines = state.decode().split("\n") if state else []
 
 
 class LoudRoom(Room):
@@ -178,13 +178,17 @@ class Disk:
         self.reads += 1
         return await self.kept.read(first, max_bytes)
 
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self.kept.snapshots
+
     async def aclose(self) -> None:
         await self.kept.aclose()
 
     @property
     def frames(self) -> list[bytes]:
         """What is durable."""
-        return self.kept._frames
+        return self.kept._log.frames
 
     def holds(self, entry: Entry) -> bool:
         frames = self.frames

@@ -20,6 +20,8 @@ class FakeStorage:
     def __init__(self, frames: Sequence[bytes] = ()) -> None:
         self.state: bytes | None = None
         self.frames = list(frames)
+        self.before = 0
+        """The entry before the first one."""
         self.batches: list[Batch] = []
         self.reads: list[int] = []
         self.error: BaseException | None = None
@@ -41,10 +43,13 @@ class FakeStorage:
         if batch.state is not None:
             self.state = batch.state
         if batch.cut is not None:
-            assert batch.cut <= len(self.frames), "a cut behind the end"
-            del self.frames[batch.cut :]
+            assert batch.cut <= self.before + len(self.frames), "a cut behind the end"
+            del self.frames[batch.cut - self.before :]
+        if batch.base is not None:
+            del self.frames[: batch.base[0] - self.before]
+            self.before = batch.base[0]
         for whole in batch.entries:
-            assert parse_entry(whole).index == len(self.frames) + 1, "a gap"
+            assert parse_entry(whole).index == self.before + len(self.frames) + 1, "a gap"
             self.frames.append(whole)
 
     async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
@@ -53,7 +58,9 @@ class FakeStorage:
         if self.error is not None:
             raise self.error
         size, found = 0, []
-        for whole in self.frames[first - 1 :]:
+        if first <= self.before:
+            return found
+        for whole in self.frames[first - self.before - 1 :]:
             size += len(whole)
             if found and size > max_bytes:
                 break

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioraft import Entry, ProtocolError, StorageError
 from trioraft import _applier as module
 from trioraft._applier import Applier
+from trioraft._clock import Clock
 from trioraft._commands import Vocabulary
+from trioraft._events import SlowMachine
 from trioraft._payloads import stamp
 from trioraft._recent import Recent
+from trioraft._sessions import Sessions
+from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import FrameError, Kind, frame
 from trioraft._wire.strict import pack
@@ -47,6 +51,9 @@ class World:
         self.recent.append(len(stored) + 1, recent)
         self.storage = FakeStorage([*stored, *recent])
         self.told: list[Entry] = []
+        self.slow: list[SlowMachine] = []
+        self.on_told: Callable[[Entry], None] = lambda entry: None
+        self.snapshot = (0, 0, 0.0)
         self.applier = Applier(
             machine=self.machine,
             vocabulary=VOCABULARY,
@@ -54,8 +61,19 @@ class World:
             tickets=self.tickets,
             recent=self.recent,
             storage=self.storage,
-            on_applied=lambda entry, _: self.told.append(entry),
+            on_applied=self._tell,
+            restore=self.restore,
+            stopwatch=Stopwatch(Clock(), 0.05, self.slow.append),
         )
+
+    def _tell(self, entry: Entry, _: object) -> None:
+        self.told.append(entry)
+        self.on_told(entry)
+
+    async def restore(self) -> None:
+        """What an installed snapshot does."""
+        await trio.lowlevel.checkpoint()
+        self.applier.stands_at(*self.snapshot, Sessions())
 
     async def run_to(self, index: int) -> None:
         """Let everything up to `index` be applied."""
@@ -281,3 +299,132 @@ async def test_a_storage_that_lacks_what_was_durable_stops_the_server() -> None:
     assert type(error) is StorageError
     assert "entry 3" in str(error)
     assert world.machine.values == [1, 2]
+
+
+# -- snapshots ---------------------------------------------------------------------------------
+
+
+async def test_what_is_captured_is_of_one_moment() -> None:
+    """Seed G-14: there the index was read first and the state later, and what came between was
+    applied twice.
+    """
+    world = World([note(1, 1), note(2, 2, term=3, time=5.5), note(3, 3)])
+    world.machine.save = lambda: list(world.machine.values)  # type: ignore[attr-defined]
+    await world.run_to(2)
+    captured = world.applier.capture()
+    await world.run_to(3)
+    assert (captured.index, captured.term, captured.time) == (2, 3, 5.5)
+    assert captured.state == [1, 2]
+    assert captured.sessions == []
+
+
+async def test_an_installed_snapshot_takes_the_place_of_what_was_due() -> None:
+    world = World(notes(3))
+    await world.run_to(2)
+    world.applier.changes.append(2, [b"x"])
+    world.recent.clear(9)
+    world.recent.append(10, [note(10, 10, term=2)])
+    world.snapshot = (9, 2, 4.5)
+    world.applier.installed(9)
+    await world.run_to(10)
+    assert world.machine.values == [1, 2, 10]
+    assert [entry.index for entry in world.told] == [1, 2, 10]
+    assert world.applier.applied == 10
+    assert world.applier.changes.first == 10, "what has changed up to there is not known"
+
+
+async def test_it_waits_until_the_log_has_given_way() -> None:
+    """What was committed before may go on being applied; and what is gone is no fault."""
+    world = World(stored=notes(3))
+    world.snapshot = (9, 2, 4.5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.applier.run)
+        world.applier.advance(2)
+        await wait_all_tasks_blocked()
+        world.storage.frames.clear()
+        world.applier.installed(9)
+        world.applier.advance(3)
+        await wait_all_tasks_blocked()
+        assert world.applier.applied == 2
+        world.applier.advance(9)
+        await wait_all_tasks_blocked()
+        assert world.applier.applied == 9
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_read_before_the_log_gave_way_is_not_applied_behind_it() -> None:
+    """A read is under way when its end is cut, and other entries come to stand there."""
+    world = World(stored=notes(8))
+    read, gate = world.storage.read, trio.Event()
+
+    async def slowly(first: int, max_bytes: int) -> Sequence[bytes]:
+        found = await read(first, max_bytes)
+        await gate.wait()
+        return found
+
+    world.storage.read = slowly  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.applier.run)
+        world.applier.advance(3)
+        await wait_all_tasks_blocked()
+        world.storage.frames[3:] = [note(index, 100 + index, term=2) for index in range(4, 9)]
+        world.applier.advance(8)
+        gate.set()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert world.machine.values == [1, 2, 3, 104, 105, 106, 107, 108]
+
+
+async def test_nobody_asks_a_machine_that_is_being_restored() -> None:
+    world = World()
+    seen: list[int] = []
+
+    async def ask() -> None:
+        await world.applier.reached(0)
+        seen.append(world.applier.applied)
+
+    async with trio.open_nursery() as nursery:
+        with world.applier.restoring():
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            assert seen == []
+            world.applier.stands_at(9, 2, 1.0, Sessions())
+        await wait_all_tasks_blocked()
+    assert seen == [9]
+
+
+async def test_who_waits_for_an_entry_within_a_snapshot_is_woken() -> None:
+    world = World()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.applier.reached, 7)
+            await wait_all_tasks_blocked()
+            with world.applier.restoring():
+                world.applier.stands_at(9, 2, 1.0, Sessions())
+
+
+async def test_a_slow_machine_lets_others_have_their_turn(autojump_clock: MockClock) -> None:
+    """And it is told, for as long as it lasts nothing else can happen."""
+    world = World(notes(3))
+    seen: list[int] = []
+
+    def apply_slowly(entry: Entry) -> None:
+        seen.append(entry.index)
+        autojump_clock.jump(0.06)
+
+    world.on_told = apply_slowly
+    turns: list[int] = []
+
+    async def watch() -> None:
+        while len(seen) < 3:
+            await trio.lowlevel.checkpoint()
+            turns.append(len(seen))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        nursery.start_soon(world.applier.run)
+        world.applier.advance(3)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert {1, 2} <= set(turns), "not all three in a row"
+    assert len(world.slow) == 3

@@ -88,3 +88,14 @@ def test_page_by_page_everything_behind_an_index_is_told_once(
             assert told == everything
         assert log._bytes == sum(module._size(change[1]) for change in log._changes)
         assert log._bytes <= most or len(log._changes) == 1
+
+
+def test_what_came_in_a_snapshot_is_told_as_lost() -> None:
+    log = ChangeLog()
+    log.append(3, [b"a"])
+    log.skip(9)
+    assert (log.first, log.last, log._bytes) == (10, 0, 0)
+    assert [log.since(index) for index in (0, 3, 8)] == [None] * 3
+    assert log.since(9) == []
+    log.append(11, [b"b"])
+    assert log.since(9) == log.since(10) == [(11, (b"b",))]

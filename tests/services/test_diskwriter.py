@@ -12,7 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from trioraft import StorageError
 from trioraft._diskwriter import DiskWriter
-from trioraft._wire.frames import Kind, frame
+from trioraft._storage.memory import MemoryStorage
+from trioraft._wire.frames import Kind, frame, identity
 from trioraft.abc import Batch
 
 from .fakes import FakeStorage, noop
@@ -195,3 +196,136 @@ def test_however_writes_are_gathered_into_batches_the_result_is_the_same(
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+# -- snapshots ---------------------------------------------------------------------------------
+
+
+async def test_a_base_goes_with_what_queues() -> None:
+    def act(writer: DiskWriter) -> None:
+        writer.append(1, 4, [entry(4)], cuts=False)
+        writer.compact(2, (2, 1))
+
+    storage, _ = await written(act, FakeStorage([entry(1), entry(2), entry(3)]))
+    assert storage.batches == [Batch(entries=[entry(4)], base=(2, 1))]
+
+
+async def test_what_queues_is_not_written_once_a_snapshot_takes_its_place() -> None:
+    def act(writer: DiskWriter) -> None:
+        writer.append(1, 4, [entry(4), entry(5)], cuts=False)
+        writer.replace(2, 4, (9, 2))
+        writer.append(3, 10, [entry(10)], cuts=False)
+
+    storage, _ = await written(act, FakeStorage([entry(1), entry(2), entry(3)]))
+    assert storage.batches == [Batch(cut=3, base=(9, 2), entries=[entry(10)])]
+
+
+async def test_the_deepest_cut_counts() -> None:
+    """Else what conflicts with the snapshot would stay before it, or behind it."""
+
+    def act(writer: DiskWriter) -> None:
+        writer.append(1, 2, [entry(2, 7), entry(3, 7)], cuts=True)
+        writer.replace(2, 2, (9, 2))
+        writer.replace(3, 9, (12, 3))
+
+    storage, _ = await written(act, FakeStorage([entry(1), entry(2), entry(3)]))
+    assert storage.batches == [Batch(cut=1, entries=[], base=(12, 3))]
+
+
+class Held(MemoryStorage):
+    """May be held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = trio.Event()
+        self.gate.set()
+
+    async def write(self, batch: Batch) -> None:
+        await self.gate.wait()
+        await super().write(batch)
+
+
+class Asked:
+    """What rules may ask of a disk: nothing that is committed is cut, and no more is forgotten."""
+
+    def __init__(self, writer: DiskWriter, single: MemoryStorage, data: st.DataObject) -> None:
+        self.writer, self.single, self.data = writer, single, data
+        self.write = self.commit = self.durable = self.base = self.last = 0
+        self.term = 1
+
+    def _int(self, least: int, most: int) -> int:
+        return self.data.draw(st.integers(least, most))
+
+    def _frames(self, first: int) -> list[bytes]:
+        self.last = first + self._int(0, 2)
+        return [
+            frame(index, self.term, Kind.NOOP, bytes([self.write]))
+            for index in range(first, self.last + 1)
+        ]
+
+    async def ask(self, what: str) -> None:
+        self.write += 1
+        batch: Batch | None = None
+        match what:
+            case "save":
+                batch = Batch(bytes([self.write]))
+                self.writer.save(self.write, bytes([self.write]))
+            case "append":
+                first = self.last + 1
+                batch = Batch(entries=self._frames(first))
+                self.writer.append(self.write, first, batch.entries, cuts=False)
+            case "cut" if self.commit < self.last:
+                self.term += 1
+                first = self._int(self.commit + 1, self.last)
+                self.durable = min(self.durable, first - 1)
+                batch = Batch(cut=first - 1, entries=self._frames(first))
+                self.writer.append(self.write, first, batch.entries, cuts=True)
+            case "commit":
+                self.commit = self._int(self.commit, self.last)
+            case "compact" if self.base < min(self.commit, self.durable):
+                self.base = self._int(self.base + 1, min(self.commit, self.durable))
+                (kept,) = await self.single.read(self.base, 1)
+                batch = Batch(base=identity(kept))
+                self.writer.compact(self.write, identity(kept))
+            case "replace":
+                self.term += 1
+                kept_to, index = self.commit, self._int(self.commit + 1, self.last + 3)
+                batch = Batch(cut=kept_to, base=(index, self.term))
+                self.writer.replace(self.write, kept_to, (index, self.term))
+                self.durable = min(self.durable, kept_to)
+                self.base = self.commit = self.last = index
+        if batch is not None:
+            await self.single.write(batch)
+
+
+@given(st.data())
+@PATIENT
+def test_with_snapshots_the_result_is_the_same_too(data: st.DataObject) -> None:
+    """Cuts, bases and entries of many writes in one batch, against each of them alone."""
+
+    async def main() -> None:
+        storage, single = Held(), MemoryStorage()
+        await storage.open()
+        await single.open()
+        writer = DiskWriter(storage, lambda write: None)
+        asked = Asked(writer, single, data)
+        steps = st.sampled_from(["save", "append", "cut", "commit", "compact", "replace", "turn"])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            for what in [*data.draw(st.lists(steps, max_size=25)), "turn"]:
+                if what != "turn":
+                    await asked.ask(what)
+                    if storage.gate.is_set() and data.draw(st.booleans()):
+                        storage.gate = trio.Event()  # the next write takes its time
+                    continue
+                storage.gate.set()
+                await wait_all_tasks_blocked()
+                asked.durable = asked.last
+                assert contents(storage) == contents(single)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def contents(storage: MemoryStorage) -> tuple[object, ...]:
+    return storage._state, storage._base, list(storage._log.frames)

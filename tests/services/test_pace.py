@@ -61,3 +61,10 @@ def test_it_never_falls_below_the_least(pace: Pace) -> None:
     for number in range(20):
         exchange(pace, 1.0, pace.bytes, first=number)
     assert pace.bytes == LEAST
+
+
+def test_one_that_begins_with_less_than_the_least_is_not_made_larger_by_a_slow_line() -> None:
+    pace = Pace(1.0, 2.0, 100)
+    pace.sent(1, 100)
+    pace.answered(1, 3.0)
+    assert pace.bytes == 100

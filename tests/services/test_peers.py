@@ -93,7 +93,11 @@ class Node:
             receive=lambda peer, message: self.received.append((peer, message)),
             link_up=self.up.append,
             serve=self._serve,
+            install=self._install,
         )
+
+    async def _install(self, leader: ServerId, connection: Connection) -> None:
+        raise AssertionError("nobody brings a snapshot here")
 
     async def _serve(self, _: Connection) -> None:
         raise AssertionError("nobody here is a client")

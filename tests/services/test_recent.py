@@ -21,6 +21,7 @@ PATIENT = settings(
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_CACHE_BYTES", CACHE)
+    monkeypatch.setattr(module, "_OVERHEAD", 0)
     monkeypatch.setattr(module, "MAX_LOG_ENTRIES_PER_REQUEST", 5)
 
 
@@ -137,3 +138,26 @@ def test_trimming_forgets_many_at_a_time_and_only_beyond_the_bound() -> None:
     recent.trim(5)
     assert len(recent.frames) == 3, "down to three quarters"
     assert recent.between(3, 5) == [bytes(100)] * 3
+
+
+def test_a_snapshot_in_the_logs_place_leaves_nothing_of_what_was_here() -> None:
+    recent = Recent(3)
+    recent.append(4, [b"d", b"e"])
+    recent.clear(9)
+    assert (recent.last, list(recent.frames), recent._bytes) == (9, [], 0)
+    assert recent.between(4, 5) is None
+    assert recent.reach(5, MESSAGE) is None
+    recent.append(10, [b"j"])
+    assert recent.between(10, 10) == [b"j"]
+    recent.trim(10)
+    assert recent._bytes == module._size([b"j"])
+
+
+def test_entries_of_hardly_any_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_OVERHEAD", 64)
+    recent = Recent(0)
+    recent.append(1, [b"x"] * 100)
+    recent.trim(100)
+    assert len(recent.frames) == CACHE * 3 // 4 // 65
+    assert recent.between(100, 100) == [b"x"]
+    assert recent._bytes == 65 * len(recent.frames)

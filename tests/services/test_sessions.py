@@ -24,6 +24,7 @@ from trioraft._sessions import (
     keep_session,
     open_session,
     pack_call,
+    saved_pieces,
     unpack_call,
 )
 from trioraft._wire.strict import pack
@@ -341,3 +342,71 @@ def test_it_is_what_a_table_that_forgets_nothing_would_be(steps: list[Any], most
             assert table._bytes == sum(map(module._size, kept)) <= most
             if naive.order:
                 assert table.due == naive.used[naive.order[0]] + 10.0
+
+
+# -- in a snapshot -------------------------------------------------------------------------------
+
+
+def saved(table: Sessions, most: int = 1 << 20) -> list[bytes]:
+    return list(saved_pieces(table.capture(), most))
+
+
+def test_what_is_restored_from_a_snapshot_answers_as_the_table_did() -> None:
+    table = opened(1, 2)
+    replies = [applied(table, Call(1, sequence, 1), 10 + sequence) for sequence in (1, 3, 2)]
+    applied(table, Call(2, 5, 5), 20, at=7.0)
+    again = Sessions.restored(saved(table))
+    assert [again.find(Call(1, sequence, 1), 99, 9, 0.0) for sequence in (1, 3, 2)] == replies
+    assert code(again, Call(2, 4, 4)) is Code.FORGOTTEN
+    assert code(again, Call(3, 1, 1)) is Code.EXPIRED
+    assert saved(Sessions.restored(saved(table))) == saved(table), "order and all"
+
+
+def test_a_captured_table_does_not_change_with_later_commands() -> None:
+    table = opened(1)
+    applied(table, Call(1, 1, 1), 5)
+    captured = table.capture()
+    before = list(saved_pieces(captured, 1000))
+    applied(table, Call(1, 2, 2), 6)
+    table.manage(7, 0.0, close_session(1))
+    assert list(saved_pieces(captured, 1000)) == before
+
+
+def test_a_large_session_is_many_pieces_and_each_is_bounded() -> None:
+    table = opened(1)
+    for sequence in range(1, 2000):
+        applied(table, Call(1, sequence, 1), sequence, size=100)
+    pieces = saved(table, most=10_000)
+    assert len(pieces) > 15
+    assert max(map(len, pieces)) < 13_000
+    assert saved(Sessions.restored(pieces), most=10_000) == pieces
+
+
+def test_dropped_results_and_expiry_are_in_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SESSION_BYTES", 3000)
+    table = opened(1, seconds=50.0)
+    for sequence in range(1, 1000):
+        applied(table, Call(1, sequence, 1), sequence, size=10)
+    again = Sessions.restored(saved(table))
+    assert code(again, Call(1, 1, 1)) is Code.FORGOTTEN
+    assert code(again, Call(1, 999, 1)) is Code.VALUE
+    assert again.due == table.due == 50.0
+    applied(again, Call(1, 1000, 1), 1000, size=10)
+    applied(table, Call(1, 1000, 1), 1000, size=10)
+    assert saved(again) == saved(table), "the bytes are counted on from where they were"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"",
+        b"\xc0",
+        pack([1, 1.0, 1.0, 1, []]),
+        pack(["1", 1.0, 1.0, 1, [], []]),
+        pack([1, 1.0, 1.0, 1, [[1, 0, 1, 1]], []]),
+        pack([1, 1.0, 1.0, 1, [[1, 77, 1, 1, b""]], []]),
+    ],
+)
+def test_a_piece_that_makes_no_sense_is_refused(piece: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        Sessions.restored([piece])

@@ -355,3 +355,25 @@ async def test_as_many_as_fit_are_let_in_at_once() -> None:
         assert await is_full(tickets)
         nursery.cancel_scope.cancel()
     assert not await is_full(tickets), "all were withdrawn"
+
+
+async def test_what_a_snapshot_holds_is_given_up_and_the_rest_still_waits() -> None:
+    """The commands of one that led are committed, and what came of them is in the snapshot."""
+    tickets = Tickets()
+    async with trio.open_nursery() as nursery:
+        they = Callers(tickets, nursery)
+        await they.ask("a", "b", "c")
+        tickets.appended(tickets.take(), 7, 3)
+        tickets.skipped(8, "cluster")
+        await wait_all_tasks_blocked()
+        assert set(they.answers) == {"a", "b"}
+        error = they.error("a")
+        assert isinstance(error, OutcomeUnknown)
+        assert "a snapshot was installed before entry 7 of term 3" in str(error)
+        assert msgpack.unpackb(error.handle) == ["cluster", 7, 3]
+        third = tickets.at(9, 3)
+        assert third is not None
+        tickets.applied(third, outcome.Value(5))
+        await wait_all_tasks_blocked()
+        assert they.value("c") == 5
+    assert (tickets._count, tickets._bytes) == (0, 0)

@@ -29,7 +29,8 @@ from trioraft._storage.memory import MemoryStorage
 from trioraft._wire.frames import frame, parse_entry
 from trioraft.abc import Batch, Kind, Recovered
 from trioraft.testing import PropertyBroken
-from trioraft.testing._judge import Disk, Judge
+from trioraft.testing._disks import Disk
+from trioraft.testing._judge import Judge
 from trioraft.testing._seat import Seat
 
 A, B, C = (ServerId(name, f"{name}1") for name in ("a", "b", "c"))
@@ -39,7 +40,7 @@ LOG = Log(((1, 1),), 5)
 
 
 def node(me: ServerId = A, **changes: Any) -> Node:
-    before = Node(me, Settings(0.05, 0.15, 4, 0.1), MEMBERS, term=2, voted_for=me, log=LOG)
+    before = Node(me, Settings(0.05, 0.15, 4, 0.1, 200), MEMBERS, term=2, voted_for=me, log=LOG)
     return evolve(before, **changes)
 
 

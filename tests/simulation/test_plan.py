@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.server.worlds import Room, Say
 from trioraft import TrioraftError
 from trioraft.testing import CALM, FAULTS, HARSH, Fault, Profile, seeded_run, simulated_cluster
+from trioraft.testing._experiment import AT_ONCE
 from trioraft.testing._judge import MOMENTS
 from trioraft.testing._mischief import Mischief
 from trioraft.testing._plan import LEADER
@@ -59,7 +60,7 @@ def test_a_fault_tells_itself() -> None:
 
 async def befalls(*plan: Fault, servers: int = 3, seconds: float = 2.0) -> Mischief:
     """Carry a plan out under load; then the cluster must be one again, in time."""
-    async with simulated_cluster(Room, servers=servers) as cluster:
+    async with simulated_cluster(Room, servers=servers, config=AT_ONCE) as cluster:
         cluster.start()
         await cluster.settled(10)
         mischief = Mischief(cluster, plan, 7)
@@ -94,7 +95,8 @@ def test_each_kind_comes_and_is_recovered_from(kind: str, server: str) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", ["kill", "power", "isolate", "crash_after_sync", "mute"])
 def test_a_fault_may_wait_for_the_moment_at_which_it_hurts(kind: str, moment: str) -> None:
-    upset = Fault(0.2, "kill", LEADER, seconds=0.3)  # else nobody is elected, or votes
+    # Else nobody is elected, or votes, or lacks what the others have forgotten.
+    upset = Fault(0.2, "kill", LEADER, seconds=1.0)
     fault = Fault(0.1, kind, "n1", moment=moment, amount=0.9)
     mischief = seeded_run(4, befalls, upset, fault)
     assert mischief.counts[kind] >= 1

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 from attrs import define, evolve, field
 
+from trioraft._storage import layout
 from trioraft._storage.segments import SegmentLog
+from trioraft._storage.shelf import Shelf
+from trioraft._storage.worker import Permit
 from trioraft._wire.frames import Kind, frame, identity
-from trioraft.abc import Batch, Recovered
+from trioraft.abc import Batch, Recovered, SnapshotId
 from trioraft.testing._cache import Chance
 from trioraft.testing._disk import SimulatedFiles
 
 DIRECTORY = "/data/n1"
+SNAPSHOTS = f"{DIRECTORY}/snapshots"
 SEGMENT_BYTES = 16 << 10
+SECOND_BATCH = layout.DATA + layout.BATCH_OVERHEAD + 2 * layout.RECORD_OVERHEAD
+"""Where a new log's second batch begins: the first one says only where the log begins."""
+
 ALL = 1 << 30
 
 
@@ -26,19 +34,22 @@ def entries(first: int, count: int, term: int = 1, size: int = 40) -> list[bytes
 
 @define
 class Contents:
-    """State and entries."""
+    """State, base, and the entries behind it."""
 
     state: bytes | None = None
     frames: tuple[bytes, ...] = ()
+    base: tuple[int, int] = (0, 0)
 
     def after(self, batch: Batch) -> Contents:
-        kept = self.frames if batch.cut is None else self.frames[: batch.cut]
         state = self.state if batch.state is None else batch.state
-        return Contents(state, (*kept, *batch.entries))
+        base = self.base if batch.base is None else batch.base
+        kept = self.last if batch.cut is None else batch.cut
+        frames = [whole for whole in self.frames if base[0] < identity(whole)[0] <= kept]
+        return Contents(state, (*frames, *batch.entries), base)
 
     @property
     def last(self) -> int:
-        return len(self.frames)
+        return self.base[0] + len(self.frames)
 
 
 def runs(frames: Sequence[bytes]) -> tuple[tuple[int, int], ...]:
@@ -61,6 +72,8 @@ class Course:
     looks: bool = True
     """Whether `recovers` looks at what is there."""
     salts: random.Random = field(factory=lambda: random.Random(5))
+    saved: dict[SnapshotId, set[bytes | None]] = field(factory=dict)
+    """What each snapshot may be; None: it need not be there."""
 
     def open(self) -> tuple[SegmentLog, Recovered]:
         log = SegmentLog(DIRECTORY, self.files, lambda: self.salts.randbytes(8), self.segment_bytes)
@@ -72,28 +85,78 @@ class Course:
         self.acked, self.pending = self.pending, None
 
     def append(self, log: SegmentLog, count: int = 1, term: int = 1, size: int = 40) -> None:
-        term = max([term, *(identity(whole)[1] for whole in self.acked.frames[-1:])])
+        newest = [identity(whole)[1] for whole in self.acked.frames[-1:]]
+        term = max([term, self.acked.base[1], *newest])
         self.write(log, Batch(None, None, entries(self.acked.last + 1, count, term, size)))
+
+    def compact(self, log: SegmentLog, index: int, term: int = 1) -> None:
+        self.write(log, Batch(base=(index, term)))
+        log.drop_segments()
+
+    def shelf(self) -> Shelf:
+        shelf = Shelf(SNAPSHOTS, self.files)
+        shelf.tidy()
+        return shelf
+
+    def save(self, shelf: Shelf, one: SnapshotId, whole: bytes) -> None:
+        before = self.saved.get(one, {None})
+        self.saved[one] = {*before, whole}
+        shelf.save(Permit(), one, lambda file: put(file, whole), lambda file: same(file, whole))
+        self.saved[one] = {whole}
+
+    def take_in(self, shelf: Shelf, one: SnapshotId, whole: bytes) -> None:
+        before = self.saved.get(one, {None})
+        self.saved[one] = {*before, whole}
+        for offset in range(0, len(whole), 5000):
+            shelf.take_in(offset, whole[offset : offset + 5000])
+        shelf.accept(Permit(), one, lambda file: same(file, whole))
+        self.saved[one] = {whole}
+
+    def remove(self, shelf: Shelf, one: SnapshotId) -> None:
+        self.saved[one].add(None)  # and a power cut may bring it back
+        shelf.remove(one)
+
+    def has_its_snapshots(self) -> None:
+        """What was saved is there and whole; nothing else is, and nothing in the making."""
+        shelf = self.shelf()
+        for one in shelf.snapshots():
+            whole = shelf.load(Permit(), one, lambda file: file.read())
+            assert whole in self.saved[one]
+            self.saved[one] -= {None}
+        missing = self.saved.keys() - set(shelf.snapshots())
+        assert all(None in self.saved[one] for one in missing)
+        if self.files.exists(SNAPSHOTS):
+            assert len(self.files.names(SNAPSHOTS)) == len(shelf.snapshots())
 
     def close(self, log: SegmentLog) -> None:
         log.close()
         log.unlock()
 
     def copy(self) -> Course:
-        return evolve(self, files=self.files.copy())
+        saved = {one: set(may) for one, may in self.saved.items()}
+        return evolve(self, files=self.files.copy(), saved=saved)
 
     def recovers(self) -> SegmentLog:
         """Open: what was promised is there, or that and what was under way; then go on from it."""
         log, recovered = self.open()
         if not self.looks:
             return log
-        frames = tuple(log.read(1, ALL))
-        found = Contents(recovered.state, frames)
+        found = self.found(log, recovered)
         assert found in (self.acked, self.pending or self.acked)
-        assert recovered.last_index == len(frames)
-        assert recovered.terms == runs(frames)
         self.acked, self.pending = found, None
+        if self.saved:
+            self.has_its_snapshots()
+        log.drop_segments()
         return log
+
+    @staticmethod
+    def found(log: SegmentLog, recovered: Recovered) -> Contents:
+        """What there is; it must fit together."""
+        frames = tuple(log.read(recovered.base[0] + 1, ALL))
+        assert log.read(recovered.base[0], ALL) == []
+        assert recovered.last_index == recovered.base[0] + len(frames)
+        assert recovered.terms == runs(frames)
+        return Contents(recovered.state, frames, recovered.base)
 
     def recovers_and_goes_on(self) -> None:
         """As `recovers`; what is written then is there after two more starts."""
@@ -106,6 +169,15 @@ class Course:
         self.close(log)
         self.files.crash(Nothing())
         self.recovers()
+
+
+def put(file: BinaryIO, whole: bytes) -> None:
+    """Write in pieces of odd sizes."""
+    file.writelines(whole[offset : offset + 777] for offset in range(0, len(whole), 777))
+
+
+def same(file: BinaryIO, whole: bytes) -> None:
+    assert file.read() == whole
 
 
 class Nothing:
@@ -253,7 +325,61 @@ def leftovers(course: Course) -> None:
     course.append(log)
 
 
-SCENARIOS: list[Scenario] = [
+def compaction(course: Course) -> None:
+    """Bases within a segment, across segments, at the log's end; each time something goes."""
+    log, _ = course.open()
+    course.write(log, Batch(b"term 1"))
+    course.append(log, 3)
+    course.compact(log, 2)
+    for _ in range(4):
+        course.append(log, 2, size=700)
+    course.compact(log, 9)
+    course.append(log, term=2)
+    course.compact(log, 12, 2)
+    course.append(log)
+
+
+def compaction_and_restart(course: Course) -> None:
+    """What a start finds beyond the mark holds a base, and cuts and entries around it."""
+    log, _ = course.open()
+    course.append(log, 4, size=700)
+    course.write(log, Batch(b"term 1", 3, entries(4, 3), (2, 1)))
+    course.files.kill()
+    log = course.recovers()
+    course.append(log, 4, size=700)
+    course.write(log, Batch(None, 8, entries(9, 1, 2)))
+    course.compact(log, 8)
+
+
+def installed(course: Course) -> None:
+    """A snapshot takes the place of a log that ends before it, and of one that conflicts."""
+    log, _ = course.open()
+    course.append(log, 5, size=700)
+    course.compact(log, 20)
+    course.append(log, 2, size=700)
+    course.write(log, Batch(b"term 4", 21, entries(41, 1, 4), (40, 4)))
+    log.drop_segments()
+
+
+def cut_behind_a_segments_start(course: Course) -> None:
+    """A segment is cut back behind its first entry, and goes on alone once that is in the base."""
+    log, _ = course.open()
+    course.append(log, 8, size=600)
+    course.append(log, 2)
+    course.write(log, Batch(None, 5, entries(6, 3, 2)))
+    course.compact(log, 5)
+
+
+def snapshots(course: Course) -> None:
+    shelf = course.shelf()
+    course.save(shelf, SnapshotId(3, 1), b"3" * 9000)
+    course.write(course.open()[0], Batch(base=(3, 1)))
+    course.take_in(shelf, SnapshotId(9, 1), b"9" * 6000)
+    course.remove(shelf, SnapshotId(3, 1))
+    course.save(shelf, SnapshotId(9, 1), b"once more")
+
+
+LOG_SCENARIOS: list[Scenario] = [
     first_start,
     state_change,
     appends,
@@ -265,4 +391,9 @@ SCENARIOS: list[Scenario] = [
     restart_twice,
     orderly_close,
     leftovers,
+    compaction,
+    compaction_and_restart,
+    installed,
+    cut_behind_a_segments_start,
 ]
+SCENARIOS = [*LOG_SCENARIOS, snapshots]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from attrs import evolve
 
-from tests.storage.course import ALL, DIRECTORY, Course, Nothing, entries
+from tests.storage.course import ALL, DIRECTORY, SECOND_BATCH, Course, Nothing, entries
 from trioraft._errors import StorageCorrupt, StorageError
 from trioraft._storage import layout
 from trioraft._wire.frames import Kind, frame
@@ -39,7 +40,7 @@ def small_log() -> Course:
     course.append(log, 1)
     course.files.kill()
     log = course.recovers()
-    course.write(log, Batch(None, 3, entries(4, 2, 2)))
+    course.write(log, Batch(None, 3, entries(4, 2, 2), (2, 1)))
     course.append(log)
     course.files.kill()
     log = course.recovers()
@@ -83,6 +84,22 @@ def test_every_byte(number: int, damage: Damage) -> None:
     assert refused > 100
 
 
+@pytest.mark.parametrize("kind", [layout.Own.BASE, layout.Own.FROM])
+def test_every_bit_that_says_where_the_log_begins(kind: layout.Own) -> None:
+    course, path = small_log(), segment(3)
+    sound = course.files.contents(path)
+    begin = layout.DATA + layout.BATCH_OVERHEAD + layout.RECORD_OVERHEAD * (kind - layout.Own.BASE)
+    where = {layout.Own.BASE: (2, 1), layout.Own.FROM: (6, 2)}[kind]
+    assert layout.unpack_record(sound, begin)[2:] == (*where, kind)
+    for offset in range(begin, begin + layout.RECORD_OVERHEAD):
+        for bit in range(8):
+            damaged = course.copy()
+            damaged.files.flip(path, offset, bit)
+            with pytest.raises(StorageCorrupt) as caught:
+                damaged.open()
+            assert (caught.value.file, caught.value.offset) == (path, layout.DATA)
+
+
 def test_damage_in_the_very_last_batch_before_a_power_cut_looks_like_a_tear() -> None:
     """What the format can't tell apart; docs/storage-format.md says so."""
     course = Course()
@@ -105,10 +122,10 @@ def test_damage_below_the_mark_is_no_tear_even_if_nothing_follows() -> None:
     course.append(log)
     course.files.kill()  # the mark is in the page cache
     contents = course.files.contents(segment(1))
-    course.files.damage(segment(1), flip(contents, layout.DATA + layout.BATCH_OVERHEAD + 30))
+    course.files.damage(segment(1), flip(contents, SECOND_BATCH + 30))
     with pytest.raises(StorageCorrupt, match="it had been durable") as caught:
         course.open()
-    assert caught.value.offset == layout.DATA + layout.BATCH_OVERHEAD
+    assert caught.value.offset == SECOND_BATCH
 
 
 def test_both_marks_gone_and_a_batch_damaged_between_whole_ones() -> None:
@@ -118,13 +135,12 @@ def test_both_marks_gone_and_a_batch_damaged_between_whole_ones() -> None:
         course.append(log)
     contents = bytearray(course.files.contents(segment(1)))
     contents[layout.PAGE : layout.DATA] = bytes(layout.DATA - layout.PAGE)
-    second = layout.DATA + layout.BATCH_OVERHEAD
-    contents[second + 30] ^= 1
+    contents[SECOND_BATCH + 30] ^= 1
     course.files.kill()
     course.files.damage(segment(1), bytes(contents))
     with pytest.raises(StorageCorrupt, match="whole ones follow") as caught:
         course.open()
-    assert caught.value.offset == second
+    assert caught.value.offset == SECOND_BATCH
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -151,14 +167,14 @@ def test_a_segment_of_another_log_is_not_taken() -> None:
         course.open()
 
 
-def test_a_newer_format_is_refused_and_both_versions_are_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_newer_format_is_refused_and_both_versions_are_named() -> None:
     course = Course()
-    with monkeypatch.context() as patch:
-        patch.setattr(layout, "VERSION", 7)
-        course.close(course.open()[0])
-    with pytest.raises(StorageError, match=r"version 7.*beyond 1") as caught:
+    course.close(course.open()[0])
+    contents = course.files.contents(segment(1))
+    header = evolve(layout.parse_header(segment(1), 1, contents), version=7)
+    newer = layout.pack_header(header) + contents[layout.HEADER_BYTES :]
+    course.files.damage(segment(1), newer)
+    with pytest.raises(StorageError, match=r"version 7.*beyond 2") as caught:
         course.open()
     assert not isinstance(caught.value, StorageCorrupt)
 
@@ -183,7 +199,7 @@ def test_no_length_field_is_trusted() -> None:
         pytest.param(
             [frame(5, 2, Kind.COMMAND, b"")[:24] + b"\x07"], id="a kind of entry that there is not"
         ),
-        pytest.param([bytes(24) + b"\x83"], id="a kind of record that there is not"),
+        pytest.param([bytes(24) + b"\x84"], id="a kind of record that there is not"),
         pytest.param([b"\xff" * 4 + bytes(20) + b"\x80"], id="a record longer than its batch"),
     ],
 )
@@ -205,6 +221,20 @@ def test_a_batch_that_makes_no_sense_is_refused(body: list[bytes], beyond_the_ma
     with pytest.raises(StorageCorrupt) as caught:
         course.open()
     assert caught.value.file == segment(1)
+
+
+def test_an_entry_beyond_the_mark_is_looked_at_once_more_before_it_is_written_anew() -> None:
+    course = Course()
+    log, _ = course.open()
+    now = log._current
+    assert now is not None
+    bad = flip(entries(1, 1)[0], 30)
+    data = layout.pack_batch(now.header.salt, now.batch + 1, Batch(None, None, [bad]))
+    course.files.pwrite(now.file, data, now.offset)
+    course.files.kill()
+    with pytest.raises(StorageCorrupt, match="checksum") as caught:
+        course.open()
+    assert caught.value.offset == SECOND_BATCH + layout.BATCH_OVERHEAD
 
 
 def test_a_cut_of_what_is_not_there_is_refused() -> None:
@@ -230,10 +260,10 @@ def test_damage_under_a_running_server_is_found_when_it_is_read() -> None:
     log, _ = course.open()
     course.append(log, 3)
     contents = course.files.contents(segment(1))
-    course.files.damage(segment(1), flip(contents, layout.DATA + layout.BATCH_OVERHEAD * 2 + 60))
+    course.files.damage(segment(1), flip(contents, SECOND_BATCH + layout.BATCH_OVERHEAD + 60))
     with pytest.raises(StorageCorrupt, match="checksum") as caught:
         log.read(1, ALL)
-    assert caught.value.offset == layout.DATA + layout.BATCH_OVERHEAD * 2
+    assert caught.value.offset == SECOND_BATCH + layout.BATCH_OVERHEAD
     course.files.damage(segment(1), contents[: layout.DATA + 10])
     with pytest.raises(StorageCorrupt, match="not here any more"):
         log.read(1, ALL)

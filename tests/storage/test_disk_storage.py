@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -19,7 +18,7 @@ from trioraft._errors import StorageError, StorageLocked
 from trioraft._storage import disk
 from trioraft._storage.disk import DiskStorage
 from trioraft._storage.files import OsFiles
-from trioraft._storage.worker import Worker
+from trioraft._storage.worker import Permit, Worker
 from trioraft.abc import Batch
 
 
@@ -150,6 +149,30 @@ async def test_the_next_segment_is_prepared_beside_the_writing(tmp_path: Path) -
     await storage.aclose()
 
 
+async def test_segments_are_dropped_beside_the_writing_and_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    files = Gate("unlink")
+    storage = DiskStorage(tmp_path, files=files, segment_bytes=1 << 15)
+    await storage.open()
+    for first in range(1, 60, 3):
+        await storage.write(Batch(None, None, entries(first, 3, size=2000)))
+    assert count(tmp_path, ".log") > 4
+    files.shut()
+    await storage.write(Batch(base=(50, 1)))
+    await files.has_entered()
+    await storage.write(Batch(b"nobody waits"))
+    files.let_through.set()
+    assert await storage.read(50, 1) == []  # it comes behind the dropping
+    assert count(tmp_path, ".log") == 2
+    await storage.write(Batch(base=(60, 1)))
+    await storage.aclose()
+    await storage.open()
+    assert await storage.read(60, 1) == []
+    assert count(tmp_path, ".log") == 1
+    await storage.aclose()
+
+
 class Full(OsFiles):
     """Refuses every file but the first."""
 
@@ -193,7 +216,7 @@ async def test_an_open_that_fails_leaves_no_thread_and_no_lock(tmp_path: Path) -
     await storage.open()
     with pytest.raises(StorageLocked):
         await DiskStorage(tmp_path).open()
-    assert len(threads()) == 2
+    assert len(threads()) == 4
     await storage.aclose()
     (tmp_path / f"{1:016}.log").write_bytes(b"rubbish")
     with pytest.raises(StorageError, match="cut short"):
@@ -243,10 +266,10 @@ def test_work_may_outlive_the_loop_that_asked_for_it() -> None:
     async def main() -> None:
         worker = Worker("trioraft test")
         workers.append(worker)
-        worker.post(work)
-        task = trio.lowlevel.current_task()
-        worker.post(lambda: worker._wake(task, outcome.Value(None)))
-        await trio.to_thread.run_sync(begun.wait)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run_with_permit, Permit(), work)
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
 
     trio.run(main)
     may_end.set()

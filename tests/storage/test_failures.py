@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tests.storage.course import SCENARIOS, Course, Nothing, Scenario, entries
+from tests.storage.course import LOG_SCENARIOS, Course, Nothing, Scenario, entries
 from trioraft._errors import StorageCorrupt, StorageError
 from trioraft._storage.files import Bytes
 from trioraft._storage.segments import SegmentLog
@@ -14,7 +14,7 @@ from trioraft.abc import Batch
 from trioraft.testing._disk import DiskFault, SimulatedFiles
 
 CHANGES = {"create", "pwrite", "fdatasync", "truncate", "rename", "mkdir"}
-by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+by_name = pytest.mark.parametrize("scenario", LOG_SCENARIOS, ids=lambda s: s.__name__)
 
 
 class Watched(Course):
@@ -124,6 +124,7 @@ def test_what_does_not_follow_is_refused_before_anything_is_written() -> None:
     course = Course()
     log, _ = course.open()
     course.append(log, 3)
+    course.compact(log, 1)
     course.files.calls.clear()
     for batch in (
         Batch(None, None, entries(5, 1)),
@@ -132,6 +133,11 @@ def test_what_does_not_follow_is_refused_before_anything_is_written() -> None:
         Batch(None, None, [*entries(4, 1), *entries(6, 1)]),
         Batch(None, 4),
         Batch(None, -1),
+        Batch(None, 0),
+        Batch(base=(0, 0)),
+        Batch(base=(1, 2)),
+        Batch(None, None, entries(4, 1), (9, 1)),
+        Batch(None, None, entries(4, 6), (9, 1)),
     ):
         with pytest.raises(ValueError):
             log.write(batch)

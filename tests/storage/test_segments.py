@@ -7,6 +7,7 @@ import pytest
 from tests.storage.course import (
     ALL,
     DIRECTORY,
+    SECOND_BATCH,
     SEGMENT_BYTES,
     Course,
     Nothing,
@@ -100,7 +101,7 @@ def test_g22_a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() -> No
     for _ in range(3):
         course.append(log)
     course.close(log)
-    second = layout.DATA + 2 * layout.BATCH_OVERHEAD + FRAME_OVERHEAD + 40
+    second = SECOND_BATCH + layout.BATCH_OVERHEAD + FRAME_OVERHEAD + 40
     course.files.flip(segment(1), second + layout.BATCH_OVERHEAD + FRAME_OVERHEAD, 3)
     with pytest.raises(StorageCorrupt) as caught:
         course.open()

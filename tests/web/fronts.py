@@ -13,7 +13,9 @@ import trioraft
 from trioraft._commands import Done, Vocabulary
 from trioraft._reads import Answer, Consistency
 from trioraft._sessions import Call
+from trioraft._snapshots.form import Head, Summary
 from trioraft._status import PeerStatus, Status
+from trioraft.abc import SnapshotId
 
 STATUS = Status(
     name="n1",
@@ -30,7 +32,7 @@ STATUS = Status(
     member_count=3,
     quorum_size=2,
     peers=(
-        PeerStatus("n2", "ws://h2:1", True, None, 7),
+        PeerStatus("n2", "ws://h2:1", True, None, 7, 0.25),
         PeerStatus('n"3\\', "ws://h3:1", False, "refused", None),
     ),
     missing=(),
@@ -83,6 +85,16 @@ class FakeFront:
     async def open_session(self) -> int:
         result: int = await self._say()
         return result
+
+    async def take_snapshot(self, least: int | None) -> Summary:
+        self.asked.append(("snapshot", least))
+        await self._say()
+        return Summary(Head("c0ffee", 7, 3, 5.0, None), 4096, b"\x00\xff")
+
+    async def snapshot_piece(self, snapshot: SnapshotId, offset: int) -> bytes:
+        self.asked.append((snapshot, offset))
+        piece: bytes = await self._say()
+        return piece
 
     def status(self) -> Status:
         return self.now

@@ -17,7 +17,8 @@ from trioraft._reads import Anything, AtLeast, Lease, Linearizable, MaxAge, Toke
 from trioraft._sessions import Call
 from trioraft._transport.http import WebRequest, WebResponse
 from trioraft._web import ANSWER_SECONDS, make_respond
-from trioraft._web_metrics import sickness
+from trioraft._web_metrics import metrics, sickness
+from trioraft.abc import SnapshotId
 
 from .callers import Caller, get, post, with_caller
 from .fronts import STATUS, FakeFront, Get, Put
@@ -157,6 +158,67 @@ async def test_a_session_takes_nothing() -> None:
     assert (await ask(FakeFront(12), "POST", "/do?a=b", PUT)).status == 400
 
 
+@pytest.mark.parametrize(("query", "least"), [("", None), ("?index=0", 0), ("?index=7", 7)])
+@pytest.mark.parametrize("body", ["", " {} "])
+async def test_a_snapshot(query: str, least: int | None, body: str) -> None:
+    front = FakeFront()
+    response = await ask(front, "POST", f"/snapshot{query}", body)
+    assert response.status == 200
+    assert told(response) == {"index": 7, "term": 3, "size": 4096, "digest": "00ff"}
+    assert front.asked == [("snapshot", least)]
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("/snapshot", PUT),
+        ("/snapshot?term=7", ""),
+        ("/snapshot?index=", ""),
+        ("/snapshot?index=-1", ""),
+        ("/snapshot/piece", ""),
+        ("/snapshot/piece?index=7&term=3", ""),
+        ("/snapshot/piece?index=7&term=3&offset=", ""),
+        ("/snapshot/piece?index=7&term=3&offset=-1", ""),
+        ("/snapshot/piece?index=7&term=3&offset=٣", ""),
+        ("/snapshot/piece?index=7&term=3&offset=" + "1" * 19, ""),
+        ("/snapshot/piece?index=7&term=3&offset=0&path=a", ""),
+    ],
+)
+async def test_what_asks_for_no_snapshot(target: str, body: str) -> None:
+    front = FakeFront(b"")
+    response = await ask(front, "POST", target, body)
+    assert (response.status, told(response)["error"]) == (400, "CommandRejected")
+    assert not front.asked
+
+
+@pytest.mark.parametrize("error", [trioraft.StorageError("full"), TypeError("x" * 9999)])
+async def test_a_snapshot_that_was_not_taken(error: Exception) -> None:
+    response = await ask(FakeFront(error), "POST", "/snapshot")
+    assert response.status == 500
+    answer = told(response)
+    assert answer.pop("message").startswith(f"no snapshot was taken: {error}"[:100])
+    assert answer == {"error": type(error).__name__, "outcome": "not done", "leader": None}
+    assert len(response.body) < 1000
+
+
+async def test_a_piece_of_a_snapshot() -> None:
+    front = FakeFront(b"\x00piece")
+    target = "/snapshot/piece?index=7&term=3&offset=4096"
+    response = await ask(front, "POST", target)
+    assert (response.status, response.body) == (200, b"\x00piece")
+    assert response.content_type == "application/octet-stream"
+    assert front.asked == [(SnapshotId(7, 3), 4096)]
+    response = await ask(FakeFront(trioraft.StorageError("it is gone")), "POST", target)
+    assert (response.status, told(response)["error"]) == (404, "NotFound")
+
+
+async def test_no_page_that_looks_like_this_servers_own_can_read_the_state() -> None:
+    target = "/snapshot/piece?index=7&term=3&offset=0"
+    assert (await ask(FakeFront(b""), "GET", target)).status == 405
+    page = {"origin": "http://rebound.example:7001", "sec_fetch_site": "same-origin"}
+    assert (await ask(FakeFront(b""), "POST", target, **page)).status == 403
+
+
 @pytest.mark.parametrize(
     ("path", "body"), [("/do", GET), ("/read", PUT), ("/do", "{"), ("/read", ""), ("/do", b"\xff")]
 )
@@ -231,6 +293,7 @@ async def test_a_cluster_that_does_not_answer(autojump_clock: MockClock) -> None
         ("/do", PUT, 504, "OutcomeUnknown", "unknown"),
         ("/read", GET, 503, "Busy", "not done"),
         ("/session", "", 504, "OutcomeUnknown", "unknown"),
+        ("/snapshot", "", 503, "Busy", "not done"),
     ]:
         before = trio.current_time()
         response = await ask(front, "POST", path, body)
@@ -251,6 +314,7 @@ async def test_status() -> None:
         "connected": True,
         "error": None,
         "match_index": 7,
+        "snapshot": 0.25,
     }
 
 
@@ -276,7 +340,7 @@ def test_sicknesses() -> None:
 
 async def test_metrics() -> None:
     front = FakeFront()
-    front.now = attrs.evolve(STATUS, term=123456789012345)
+    front.now = attrs.evolve(STATUS, term=123456789012345, installing=0.5)
     response = await ask(front, "GET", "/metrics")
     assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
     text = response.body.decode()
@@ -289,6 +353,10 @@ async def test_metrics() -> None:
     assert 'trioraft_state{state="follower"} 0\n' in text
     assert 'trioraft_peer_connected{peer="n\\"3\\\\"} 0\n' in text
     assert 'trioraft_peer_match_index{peer="n2"} 7\n' in text
+    assert 'trioraft_peer_snapshot{peer="n2"} 0.25\n' in text
+    assert 'trioraft_peer_snapshot{peer="n\\"3' not in text
+    assert "\ntrioraft_installing 0.5\n" in text
+    assert "\ntrioraft_installing " not in metrics(STATUS)
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/do/", "//do", "/status/x", "*", ""])

@@ -11,6 +11,7 @@ from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshotReply,
     PreVote,
     PreVoteReply,
     RequestVote,
@@ -43,6 +44,7 @@ from trioraft._wire.codec import (
     entries_of,
 )
 from trioraft._wire.frames import Kind, frame
+from trioraft._wire.installing import SnapshotOffer, SnapshotPiece, SnapshotWanted
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -131,6 +133,24 @@ MESSAGES: Final[dict[str, WireMessage]] = {
     "told": Told(7, Code.VALUE, ((Code.VALUE, b"\x01"),), "max_age", 301, 0.25),
     "told_nothing": Told(8, Code.NOT_LEADER, data=b"\x92\xc0\xc0"),
     "watch": WatchFrom(9, 300),
+    "hello_to_install": Hello(
+        cluster="c1",
+        name="n1",
+        incarnation="i1",
+        starts=3,
+        nonce="x",
+        address="ws://127.0.0.1:7001",
+        version=1,
+        commands=("put",),
+        expected="n2",
+        restored="ab12",
+        installs=True,
+    ),
+    "install_reply": InstallSnapshotReply(9, 300),
+    "snapshot": SnapshotOffer(9, "c1", 300, 7, 1 << 30, bytes(range(32))),
+    "snapshot_of_no_cluster": SnapshotOffer(9, None, 300, 7, 12, b"d"),
+    "snapshot_piece": SnapshotPiece(4096, b"piece"),
+    "snapshot_wanted": SnapshotWanted(4101),
     "changes": Changes(9, Code.VALUE, 305, ((301, (b"a", b"b")), (304, (b"c",)))),
 }
 
@@ -145,6 +165,7 @@ STATES: Final[dict[str, HardState]] = {
         term=9,
         voted_for=ServerId("n2", "i2"),
     ),
+    "state_restored": HardState("n1", "i1", starts=1, term=7, restored="ab12"),
 }
 
 

@@ -6,10 +6,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from trioraft._cli import asking, check, serve
+from trioraft._cli import asking, check, inspect, serve, snapshot
 from trioraft._cli.common import UNUSABLE, Unusable, complain
 
-_COMMANDS: Final = (serve.add, asking.add_do, asking.add_read, asking.add_status, check.add)
+_COMMANDS: Final = (
+    serve.add,
+    asking.add_do,
+    asking.add_read,
+    asking.add_status,
+    snapshot.add,
+    inspect.add,
+    check.add,
+)
 """Each adds its own parser, with a `run` that takes what was given and returns a status."""
 
 

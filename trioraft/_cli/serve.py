@@ -57,6 +57,12 @@ def add(commands: Any) -> None:
         "the same on all of them",
     )
     option(
+        "--restore",
+        metavar="FILE",
+        help="start a new cluster from what `trioraft snapshot --save` wrote; used once, "
+        "on an empty data directory, and the same file on all of --initial-cluster",
+    )
+    option(
         "--peers",
         type=_addresses,
         default={},
@@ -133,6 +139,7 @@ def _make(given: argparse.Namespace) -> Server:
             machine,
             initial_cluster=given.initial_cluster,
             peers=given.peers,
+            restore=given.restore,
             config=Config(
                 heartbeat_interval=given.heartbeat_interval,
                 election_timeout=given.election_timeout,

@@ -172,12 +172,13 @@ class Client:
             SessionExpired: too late: whether it was done before is unknown; it will not be done.
             ResultLost: a command of `Server.do` is done.
             CommandRejected: a command of `Server.do` is surely not done.
+            OutcomeUnknown: too long ago: the log no longer says which entry stood there.
             CommandError: as `do`.
         """
         entry = read_entry_handle(handle)
         if entry is not None:
             self._check_cluster("a handle", entry[0])
-            return await self._settle(*entry[1:])
+            return await self._settle(handle, *entry[1:])
         cluster, session, sequence, data = read_handle(handle)
         self._check_cluster("a handle", cluster)
         return await self._finish(Call(session, sequence, 1), data, command)
@@ -186,13 +187,14 @@ class Client:
         if cluster != self.cluster:
             raise ProtocolError(f"{what} of the cluster {cluster!r:.40}; this is {self.cluster!r}")
 
-    async def _settle(self, index: int, term: int) -> NoReturn:
+    async def _settle(self, handle: bytes, index: int, term: int) -> NoReturn:
         reply = await self._until_told(
-            lambda line, asked: line.settle(index, term, asked), (Code.VALUE, Code.REJECTED)
+            lambda line, asked: line.settle(index, term, asked),
+            (Code.VALUE, Code.REJECTED, Code.FORGOTTEN),
         )
         if reply.code is Code.VALUE:
             raise ResultLost(f"entry {index} of term {term} is committed; its result is not kept")
-        raise error_of(reply, b"")
+        raise error_of(reply, handle)
 
     async def _finish(
         self, call: Call, data: bytes, given: type[Any] | None, *, fresh: bool = False

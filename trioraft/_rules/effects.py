@@ -83,6 +83,36 @@ class Fetch:
 
 
 @frozen
+class Compact:
+    """Write that the log begins behind entry `index`: a snapshot holds all up to there."""
+
+    write: int
+    index: int
+    term: int
+
+
+@frozen
+class ReplaceLog:
+    """Write that an installed snapshot takes the log's place, which goes on behind it.
+
+    What the log holds behind `kept` is cut: it conflicts with the snapshot.
+    """
+
+    write: int
+    kept: int
+    index: int
+    term: int
+
+
+@frozen
+class SendSnapshot:
+    """Send a follower the newest snapshot, and bring `SnapshotSent`."""
+
+    tenure: int
+    peer: ServerId
+
+
+@frozen
 class Commit:
     """Everything up to `index` is committed, and durable here: apply it."""
 
@@ -151,6 +181,9 @@ Effect = (
     | RoundConfirmed
     | Send
     | Fetch
+    | Compact
+    | ReplaceLog
+    | SendSnapshot
     | Commit
     | ElectionBy
     | AnswerBy

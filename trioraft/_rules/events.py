@@ -84,6 +84,27 @@ class Fetched:
 
 
 @frozen
+class SnapshotTaken:
+    """This server's machine up to `index` is in a snapshot that is durable and was read back.
+
+    The log behind `floor` is not so large that it could not be kept for who is late.
+    """
+
+    now: float
+    index: int
+    floor: int
+
+
+@frozen
+class SnapshotSent:
+    """The stream that carried a snapshot to a follower has ended, well or badly."""
+
+    now: float
+    tenure: int
+    peer: ServerId
+
+
+@frozen
 class LinkUp:
     """A new stream to a peer stands; what was on the way in the old one is lost."""
 
@@ -120,6 +141,8 @@ Event = (
     | QuorumTimeout
     | AppendDue
     | Fetched
+    | SnapshotTaken
+    | SnapshotSent
     | LinkUp
     | Proposed
     | ReadIndexDue

@@ -31,8 +31,12 @@ def _broken(before: Node, after: Node) -> str | None:
         return "the commit index never falls"
     if after.commit > log.last_index:
         return "what is committed is in the log"
-    if log is not before.log and log.cut(before.commit) != before.log.cut(before.commit):
+    if log is not before.log and not log.agrees(before.log, before.commit):
         return "what is committed is never cut"
+    if not before.log.base_index <= log.base_index <= after.snapshot_index <= after.commit:
+        return "what the log has forgotten is in a snapshot, and that is committed"
+    if after.snapshot_index < before.snapshot_index:
+        return "a snapshot never gives way to an older one"
     if log.last_term > after.term:
         return "no entry is of a later term than the server"
     if disk.index > log.last_index:
@@ -51,9 +55,9 @@ def _broken_by_role(before: Node, after: Node) -> str | None:
         return "what is verified is in the log"
     if not isinstance(role, Leading):
         return None
-    if log.term_at(role.first_index) != after.term:
+    if log.term_at(max(role.first_index, log.base_index)) != after.term:
         return "a leader's term begins with its no-op"
-    appends = log is before.log or log.cut(before.log.last_index) == before.log
+    appends = log is before.log or log.agrees(before.log, before.log.last_index)
     if isinstance(before.role, Leading) and not appends:
         return "a leader only appends"
     if after.voted_for != after.me:

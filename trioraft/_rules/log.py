@@ -51,21 +51,29 @@ class Entries:
 
 @frozen
 class Log:
-    """The term of every entry.  Indexes start at 1; index 0 has term 0 (paper, figure 2)."""
+    """The term of every entry.  Indexes start at 1; index 0 has term 0 (paper, figure 2).
+
+    What a snapshot holds may be gone from the log: then it begins behind `base_index`.
+    """
 
     runs: Runs = ()
     last_index: int = 0
+    base_index: int = 0
+    """The entry before the first one; its term is known (section 7)."""
+    base_term: int = 0
 
     @property
     def last_term(self) -> int:
-        """The term of the last entry, 0 for an empty log."""
-        return self.runs[-1][1] if self.runs else 0
+        """The term of the last entry, 0 if there never was one."""
+        return self.runs[-1][1] if self.runs else self.base_term
 
     def term_at(self, index: int) -> int | None:
-        """The term of an entry, or None if the log does not hold it."""
+        """The term of an entry, or None if the log does not hold it, or holds it no more."""
+        if index == self.base_index:
+            return self.base_term
         if index == 0:
             return 0
-        if not 0 < index <= self.last_index:
+        if not self.base_index < index <= self.last_index:
             return None
         return self.runs[bisect_right(self.runs, index, key=_first) - 1][1]
 
@@ -74,7 +82,7 @@ class Log:
         return self.runs[bisect_right(self.runs, index, key=_first) - 1][0]
 
     def last_not_above(self, term: int) -> int:
-        """The last index whose term is `term` or lower; 0 if there is none."""
+        """The last index whose term is `term` or lower; the base's if there is none here."""
         for position, (_, found) in enumerate(self.runs):
             if found > term:
                 return self.runs[position][0] - 1
@@ -84,7 +92,24 @@ class Log:
         """The log without what lies behind `last_kept`."""
         if last_kept >= self.last_index:
             return self
-        return Log(_runs_between(self.runs, 1, last_kept), last_kept)
+        runs = _runs_between(self.runs, self.base_index + 1, last_kept)
+        return Log(runs, last_kept, self.base_index, self.base_term)
+
+    def compacted(self, base_index: int) -> Log:
+        """The log without what lies up to `base_index`, an entry that it holds."""
+        base_term = self.term_at(base_index)
+        assert base_term is not None, "a log is compacted up to an entry that it holds"
+        runs = _runs_between(self.runs, base_index + 1, self.last_index)
+        return Log(runs, self.last_index, base_index, base_term)
+
+    def agrees(self, other: Log, last: int) -> bool:
+        """Whether both hold the same entries up to `last`, as far as neither has compacted them."""
+        base = max(self.base_index, other.base_index)
+        if last < base:
+            return True
+        if last > min(self.last_index, other.last_index):
+            return False
+        return self.cut(last).compacted(base) == other.cut(last).compacted(base)
 
     def extended(self, entries: Entries) -> Log:
         """The log with the entries behind its end."""
@@ -92,17 +117,22 @@ class Log:
         for first, term in entries.runs:
             if not runs or runs[-1][1] != term:
                 runs = (*runs, (first, term))
-        return Log(runs, entries.last)
+        return Log(runs, entries.last, self.base_index, self.base_term)
 
     def between(self, first: int, last: int) -> Entries:
         """Entries `first` to `last` by their terms, without frames."""
         return Entries(first, last, _runs_between(self.runs, first, last))
 
     def first_conflict(self, entries: Entries) -> int | None:
-        """The first index at which this log holds another term than the entries, if any."""
+        """The first index at which this log holds another term than the entries, if any.
+
+        What a snapshot holds is committed, so no leader has other entries there.
+        """
         end = min(self.last_index, entries.last)
         marks = {entries.first, *(first for first, _ in entries.runs + self.runs)}
-        for index in sorted(mark for mark in marks if entries.first <= mark <= end):
+        begin = max(entries.first, self.base_index + 1)
+        marks.add(begin)
+        for index in sorted(mark for mark in marks if begin <= mark <= end):
             if self.term_at(index) != _term_in(entries.runs, index):
                 return index
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from trioraft._rules.log import Entries
+from trioraft._rules.membership import Configuration
 
 
 @frozen
@@ -80,7 +81,35 @@ class AppendEntriesReply:
     conflict_index: int = 0
 
 
+@frozen
+class InstallSnapshot:
+    """The leader's snapshot has come over a stream of its own, and is whole and durable here (7).
+
+    `configuration` is the one in force at its end; None: that of the genesis.
+    """
+
+    term: int
+    last_included_index: int
+    last_included_term: int
+    configuration: Configuration | None
+
+
+@frozen
+class InstallSnapshotReply:
+    """`match_index` is durable at the follower, and agrees with the leader's log of `term`."""
+
+    term: int
+    match_index: int
+
+
 Message = (
-    RequestVote | RequestVoteReply | PreVote | PreVoteReply | AppendEntries | AppendEntriesReply
+    RequestVote
+    | RequestVoteReply
+    | PreVote
+    | PreVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | InstallSnapshot
+    | InstallSnapshotReply
 )
-Reply = RequestVoteReply | PreVoteReply | AppendEntriesReply
+Reply = RequestVoteReply | PreVoteReply | AppendEntriesReply | InstallSnapshotReply

@@ -19,10 +19,13 @@ from trioraft._rules.membership import Configuration
 FRUITLESS_MOST = 3
 """Election time-outs double with each fruitless campaign, at most this often: up to eight times."""
 
+LIVE_FOR = 4
+"""Election time-outs from a follower's last answer in which it counts as there."""
+
 
 @frozen
 class Settings:
-    """The figures that rules need.  Seconds, but for the window."""
+    """The figures that rules need.  Times are seconds."""
 
     heartbeat_interval: float
     election_timeout: float
@@ -31,6 +34,8 @@ class Settings:
     """The most AppendEntries with entries that are unanswered at one follower."""
     max_clock_drift: float
     """How much faster another server's clock may run than this one's: a fraction, no time."""
+    trailing_entries: int
+    """How many entries stay in the log behind a snapshot."""
 
 
 @frozen(slots=False)
@@ -126,6 +131,10 @@ class Progress:
     """It votes for nobody else before: when what it answered was sent, and its stickiness."""
     fetching: bool = False
     """Its next entries are being read from the disk."""
+    installing: int = 0
+    """The index of the snapshot that is on its way to it; 0: none."""
+    install_at: float = -math.inf
+    """No snapshot is begun before."""
 
 
 @frozen(slots=False)
@@ -170,6 +179,8 @@ class Node:
     voted_for: ServerId | None = None
     log: Log = Log()
     commit: int = 0
+    snapshot_index: int = 0
+    """The last entry that this server's newest snapshot holds."""
     disk: Disk = Disk()
     sticky_until: float = -math.inf
     """Until then votes are refused: a leader was heard, or this server has just started."""
@@ -195,6 +206,10 @@ class Node:
     def applicable(self) -> int:
         """The last entry that may be applied here: committed, and durable on this very disk."""
         return min(self.commit, self.disk.index)
+
+    def is_live(self, progress: Progress, now: float) -> bool:
+        """Whether a follower has answered of late: the log is kept for it, and snapshots sent."""
+        return progress.answered_at >= now - LIVE_FOR * self.settings.election_timeout
 
     def next_index(self, peer: ServerId) -> int:
         """The first entry that the leader has not sent to the follower; 0 if there is no such."""

@@ -11,7 +11,7 @@ import math
 
 from trioraft._errors import InternalError
 from trioraft._rules import effects as do
-from trioraft._rules.commitment import LAGGING_MOST, advance_commit, committing, watch_own_disk
+from trioraft._rules.commitment import advance_commit, committing, wake_up_at, watch_own_disk
 from trioraft._rules.effects import Effect
 from trioraft._rules.elections import become_follower, quorum_deadline
 from trioraft._rules.events import (
@@ -43,9 +43,7 @@ def on_append_entries(node: Node, now: float, leader: ServerId, request: AppendE
             node.term, request.number, success=False, match_index=0, stickiness=0.0
         )
         return node, [do.Send(leader, refusal, after=node.disk.term_write)]
-    if isinstance(node.role, Leading) and request.term == node.term:
-        raise InternalError(f"{node.me} and {leader} both lead in term {node.term}")
-    node, effects = _follow(node, now, leader, request)
+    node, effects = follow(node, now, leader, request.term, request.number)
     conflict = _consistency_check(node, request)
     if conflict is not None:
         return node, [*effects, do.Send(leader, conflict, after=node.disk.term_write)]
@@ -59,11 +57,13 @@ def on_append_entries(node: Node, now: float, leader: ServerId, request: AppendE
     return node, [*effects, *written, *applied, *answer]
 
 
-def _follow(node: Node, now: float, leader: ServerId, request: AppendEntries) -> Outcome:
-    """Recognize the sender as this term's leader (5.2)."""
+def follow(node: Node, now: float, leader: ServerId, term: int, number: int) -> Outcome:
+    """Recognize the sender of request `number` as this term's leader (5.2)."""
+    if isinstance(node.role, Leading) and term == node.term:
+        raise InternalError(f"{node.me} and {leader} both lead in term {node.term}")
     effects: list[Effect] = [do.ElectionBy(now)]
-    if request.term > node.term or not isinstance(node.role, Following):
-        node, more = become_follower(node, now, request.term, leader)
+    if term > node.term or not isinstance(node.role, Following):
+        node, more = become_follower(node, now, term, leader)
         effects += [effect for effect in more if not isinstance(effect, do.ElectionBy)]
     role = node.role
     assert isinstance(role, Following)
@@ -74,7 +74,7 @@ def _follow(node: Node, now: float, leader: ServerId, request: AppendEntries) ->
             node,
             sticky_until=max(node.sticky_until, now + node.settings.election_timeout),
             fruitless=0,
-            role=evolve(role, leader=leader, number=max(role.number, request.number)),
+            role=evolve(role, leader=leader, number=max(role.number, number)),
         ),
         effects,
     )
@@ -86,6 +86,8 @@ def _consistency_check(node: Node, request: AppendEntries) -> AppendEntriesReply
     It says where the conflicting term begins, so that the leader skips a term at a time.
     """
     prev = request.prev_log_index
+    if prev < node.log.base_index:
+        return None  # a snapshot holds it: it is committed, so the leader has it too
     found = node.log.term_at(prev)
     if found == request.prev_log_term:
         return None
@@ -201,6 +203,8 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
     progress = role.of(event.peer)
     if progress is None:
         return node, []
+    if progress.next_index <= node.log.base_index:
+        return _send_snapshot(node, role, progress, event)
     behind = progress.next_index <= node.log.last_index
     window = 1 if progress.probing else node.settings.append_window
     if behind and len(progress.in_flight) < window and not progress.fetching:
@@ -216,17 +220,29 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
     return _heartbeat(node, role, event)
 
 
+def _send_snapshot(node: Node, role: Leading, progress: Progress, event: AppendDue) -> Outcome:
+    """What the follower needs next is in the log no more: a snapshot brings it up to date (7)."""
+    waits = progress.installing or event.now < progress.install_at
+    if waits or not node.is_live(progress, event.now):
+        return _heartbeat(node, role, event)
+    role = role.with_progress(evolve(progress, installing=node.snapshot_index))
+    node, effects = _heartbeat(evolve(node, role=role), role, event)
+    return node, [do.SendSnapshot(node.tenure, event.peer), *effects]
+
+
 def _heartbeat(node: Node, role: Leading, event: AppendDue) -> Outcome:
     """An AppendEntries without entries, once nothing was sent for a heartbeat interval (5.2).
 
-    Readers that wait for an answer are a reason, too (thesis 6.4).
+    Readers that wait for an answer are a reason, too (thesis 6.4).  To a follower that needs what
+    the log holds no more it says nothing of entries: it follows index 0, as anything does.
     """
     progress = role.of(event.peer)
     assert progress is not None
     is_due = event.now >= progress.sent_at + node.settings.heartbeat_interval
     if not is_due and not owes_round(role, progress):
         return node, []
-    nothing = Entries(progress.next_index, progress.next_index - 1)
+    next_index = progress.next_index if progress.next_index > node.log.base_index else 1
+    nothing = Entries(next_index, next_index - 1)
     missed = [do.Missed(progress.peer)] if is_due and progress.unanswered else []
     node, effects = _send(node, role, progress, event.now, nothing)
     return node, [*missed, *effects]
@@ -244,6 +260,8 @@ def on_fetched(node: Node, event: Fetched) -> Outcome:
     node = evolve(node, role=role)
     if event.entries.first != progress.next_index or not len(event.entries):
         return node, [do.Wake(event.peer)]
+    if progress.next_index <= node.log.base_index:
+        return node, [do.Wake(event.peer)]  # gone meanwhile, and the term before it with it
     return _send(node, role, progress, event.now, event.entries)
 
 
@@ -255,9 +273,10 @@ def _send(node: Node, role: Leading, progress: Progress, now: float, entries: En
     prev_term = node.log.term_at(prev)
     assert prev_term is not None, "the log reaches back to what the follower needs"
     request = AppendEntries(node.term, number, prev, prev_term, node.commit, entries)
-    in_flight = progress.in_flight
+    in_flight, next_index = progress.in_flight, progress.next_index
     if len(entries):
         in_flight = (*in_flight, (number, entries.first, entries.last))
+        next_index = entries.last + 1
     # An older one, were it answered now, could not move the quorum deadline beyond this instant.
     recent = [
         pair for pair in progress.unanswered if pair[1] > now - node.settings.election_timeout
@@ -266,7 +285,7 @@ def _send(node: Node, role: Leading, progress: Progress, now: float, entries: En
         progress,
         number=number,
         sent_at=now,
-        next_index=entries.last + 1,
+        next_index=next_index,
         in_flight=in_flight,
         unanswered=(*recent, (number, now, role.round)),
         sent_round=role.round,
@@ -389,15 +408,6 @@ def on_link_up(node: Node, event: LinkUp) -> Outcome:
     return evolve(node, role=role.with_progress(progress)), [do.Wake(event.peer)]
 
 
-def on_persisted_leading(node: Node, event: Persisted) -> Outcome:
-    """The leader's own disk counts like any other, once it has the entries (thesis 10.2.1)."""
-    role = node.role
-    assert isinstance(role, Leading)
-    node, effects = advance_commit(node, role)
-    node, more = watch_own_disk(node, role, event.now)
-    return node, [*effects, *more]
-
-
 def on_quorum_timeout(node: Node, event: QuorumTimeout) -> Outcome:
     """Step down if no majority has answered in time (thesis 6.2), or if only this disk lags."""
     role = node.role
@@ -408,11 +418,3 @@ def on_quorum_timeout(node: Node, event: QuorumTimeout) -> Outcome:
     if not isinstance(node.role, Leading):
         return node, effects
     return node, [do.QuorumBy(wake_up_at(node, node.role))]
-
-
-def wake_up_at(node: Node, role: Leading) -> float:
-    """The next instant at which the leader may have to step down."""
-    deadline = quorum_deadline(node, role)
-    if role.lagging is None:
-        return deadline
-    return min(deadline, role.lagging[1] + LAGGING_MOST * node.settings.election_timeout)

@@ -1,8 +1,8 @@
 """The one door: a state and an event in, a state and effects out.
 
 Which rule answers which event is written in two tables; the rules themselves stand in
-`elections`, `replication` and `commitment`.  Nothing here waits, and nothing is half done: if a
-rule raises, the caller still holds the state from before.
+`elections`, `replication`, `commitment`, `reads` and `snapshots`.  Nothing here waits, and nothing
+is half done: if a rule raises, the caller still holds the state from before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from trioraft._rules.commitment import applying
+from trioraft._rules.commitment import applying, on_persisted_leading
 from trioraft._rules.effects import Effect
 from trioraft._rules.elections import (
     become_follower,
@@ -34,12 +34,16 @@ from trioraft._rules.events import (
     QuorumTimeout,
     ReadIndexDue,
     Received,
+    SnapshotSent,
+    SnapshotTaken,
     SolicitDue,
 )
 from trioraft._rules.evolving import evolve
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     PreVote,
     PreVoteReply,
     Reply,
@@ -56,9 +60,14 @@ from trioraft._rules.replication import (
     on_fetched,
     on_link_up,
     on_persisted_following,
-    on_persisted_leading,
     on_proposed,
     on_quorum_timeout,
+)
+from trioraft._rules.snapshots import (
+    on_install_snapshot,
+    on_install_snapshot_reply,
+    on_snapshot_sent,
+    on_snapshot_taken,
 )
 
 Outcome = tuple[Node, list[Effect]]
@@ -110,6 +119,7 @@ _OF_A_TENURE: Final = (
     QuorumTimeout,
     AppendDue,
     Fetched,
+    SnapshotSent,
 )
 
 _RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
@@ -121,6 +131,8 @@ _RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
     QuorumTimeout: on_quorum_timeout,
     AppendDue: on_append_due,
     Fetched: on_fetched,
+    SnapshotTaken: on_snapshot_taken,
+    SnapshotSent: on_snapshot_sent,
     LinkUp: on_link_up,
     Proposed: on_proposed,
     ReadIndexDue: on_read_index_due,
@@ -133,4 +145,6 @@ _MESSAGE_RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
     PreVoteReply: on_pre_vote_reply,
     AppendEntries: on_append_entries,
     AppendEntriesReply: on_append_entries_reply,
+    InstallSnapshot: on_install_snapshot,
+    InstallSnapshotReply: on_install_snapshot_reply,
 }

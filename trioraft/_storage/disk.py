@@ -14,6 +14,7 @@ from attrs import define
 from trioraft._errors import StorageError, StorageLocked
 from trioraft._storage.files import Files, OsFiles
 from trioraft._storage.segments import SegmentLog
+from trioraft._storage.snapshots import SnapshotDirectory
 from trioraft._storage.worker import Hop, Worker
 from trioraft.abc import Batch, Recovered
 
@@ -34,21 +35,30 @@ class _InUse:
     log: SegmentLog
     writer: Hop
     reader: Hop
-    prepares_spare: bool = False
+    is_tidying: bool = False
 
-    def prepare_spare(self) -> None:
+    def post_chores(self) -> None:
+        """See to the segments before and behind the one that is written."""
+        if not self.is_tidying and (self.log.wants_spare or self.log.has_dead_segments):
+            self.is_tidying = True
+            self.reader.post(self._tidy)
+
+    def _tidy(self) -> None:
         try:
             self.log.prepare_spare()
+            self.log.drop_segments()
         except StorageError:
             pass  # the log has failed; the next write says so
         finally:
-            self.prepares_spare = False
+            self.is_tidying = False
 
 
 class DiskStorage:
     """A directory with append-only segments; docs/storage-format.md says what is in them.
 
-    One thread writes, one batch at a time; another reads, and prepares the next segment.
+    One thread writes, one batch at a time; another reads, prepares the next segment, and removes
+    those that a snapshot has made superfluous.  The snapshots lie in a directory of their own in
+    it, and have threads of their own.
     """
 
     def __init__(
@@ -74,6 +84,14 @@ class DiskStorage:
         self._make_log = partial(SegmentLog, directory, system, draw_salt, segment_bytes)
         self._hop = hop
         self._in_use: _InUse | None = None
+        self._snapshots = SnapshotDirectory(
+            os.path.join(directory, "snapshots"), files=system, hop=hop
+        )
+
+    @property
+    def snapshots(self) -> SnapshotDirectory:
+        """The snapshots beside the log; opened and closed with it."""
+        return self._snapshots
 
     async def open(self) -> Recovered:
         """Lock the directory and recover what it holds; see `trioraft.abc.Storage`."""
@@ -83,19 +101,20 @@ class DiskStorage:
         hops = self._hop("trioraft writer"), self._hop("trioraft reader")
         self._in_use = in_use = _InUse(self._make_log(), *hops)
         try:
-            return await in_use.writer.run(in_use.log.open)
+            recovered = await in_use.writer.run(in_use.log.open)
+            await self._snapshots.open()
         except BaseException:
             await self.aclose()
             raise
+        in_use.post_chores()
+        return recovered
 
     async def write(self, batch: Batch) -> None:
         """Make a batch durable; see `trioraft.abc.Storage`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         in_use = self._must_be_open()
         await in_use.writer.run(in_use.log.write, batch)
-        if in_use.log.wants_spare and not in_use.prepares_spare:
-            in_use.prepares_spare = True
-            in_use.reader.post(in_use.prepare_spare)
+        in_use.post_chores()
 
     async def read(self, first: int, max_bytes: int) -> Sequence[bytes]:
         """The frames from `first` on; see `trioraft.abc.Storage`."""
@@ -106,7 +125,8 @@ class DiskStorage:
     async def aclose(self) -> None:
         """Sync the mark, end the threads, release the lock; safe in a cancelled scope.
 
-        Waits for a write in flight, however long that takes, and for a second at most for the rest.
+        Waits for a write in flight, however long that takes, and for two seconds at most for the
+        rest.
 
         Raises:
             StorageError: the mark could not be synced; everything has been let go of all the same.
@@ -115,6 +135,7 @@ class DiskStorage:
             return
         in_use, self._in_use = self._in_use, None
         try:
+            await self._snapshots.aclose()
             # The reader holds nothing that anybody else needs, so it may be left behind.
             await in_use.writer.run(in_use.reader.stop, GRACE)
             await in_use.writer.run(in_use.log.close)

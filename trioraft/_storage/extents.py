@@ -27,26 +27,45 @@ class Extent:
 
 
 class Extents:
-    """The extents of a whole log, by index.
+    """The extents of a log, by index, from the entry behind its base on.
 
     The writer's thread changes it while the reader's thread looks things up.
     """
 
     def __init__(self) -> None:
+        self.base_index = 0
         self.last_index = 0
         self._lock = threading.Lock()
         self._firsts = array("Q")
         self._segments = array("Q")
         self._starts = array("Q")
         self._stops = array("Q")
+        self._columns = self._firsts, self._segments, self._starts, self._stops
 
     def cut(self, last: int) -> None:
         """Forget the entries behind index `last`."""
         with self._lock:
             keep = bisect_right(self._firsts, last)
-            for column in (self._firsts, self._segments, self._starts, self._stops):
+            for column in self._columns:
                 del column[keep:]
             self.last_index = last
+
+    def forget(self, base_index: int) -> None:
+        """Forget the entries up to `base_index`; a log that ends before it goes on behind it."""
+        with self._lock:
+            self.base_index = base_index
+            self.last_index = max(self.last_index, base_index)
+            gone = bisect_right(self._firsts, base_index + 1) - 1
+            if base_index == self.last_index:
+                gone = len(self._firsts)
+            for column in self._columns:
+                del column[: max(gone, 0)]
+
+    @property
+    def oldest_segment(self) -> int | None:
+        """The one that holds the first entry; None if there is no entry."""
+        with self._lock:
+            return self._segments[0] if self._segments else None
 
     def append(self, count: int, segment: int, start: int, stop: int) -> None:
         """`count` entries follow; they lie in `segment` from `start` to `stop`."""
@@ -73,7 +92,7 @@ class Extents:
         """The extents from entry `first` on, until they hold `max_bytes` beyond the first one."""
         found: list[Extent] = []
         with self._lock:
-            if not 0 < first <= self.last_index:
+            if not self.base_index < first <= self.last_index:
                 return found
             at = bisect_right(self._firsts, first) - 1
             size = 0

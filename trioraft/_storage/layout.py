@@ -20,7 +20,9 @@ from attrs import frozen
 from trioraft._errors import StorageCorrupt, StorageError
 from trioraft.abc import Batch
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""What is written.  Version 1, which has neither `Own.BASE` nor `Own.FROM`, is read as well."""
+
 MAGIC: Final = b"trioraft"
 NO_SALT: Final = bytes(8)
 """What stands for the predecessor's salt in the first segment of all."""
@@ -47,6 +49,8 @@ class Own(enum.IntEnum):
 
     STATE = 128
     CUT = 129
+    BASE = 130
+    FROM = 131
 
 
 @frozen
@@ -59,12 +63,32 @@ class Header:
     """The salt of the segment before."""
     taken: int = 0
     """The last batch of the segment before that counts."""
+    version: int = VERSION
+    """The format's, when the segment was begun."""
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether the segment can be read without the ones before it."""
+        return self.version > 1 or self.number == 1
+
+
+@frozen
+class Preamble:
+    """What a batch says before its entries."""
+
+    entries: int
+    """Where these begin."""
+    cut: int | None = None
+    base: tuple[int, int] | None = None
+    behind: tuple[int, int] | None = None
+    """Index and term of the entry behind which the entries go, in a segment's first batch."""
+    state: bytes | None = None
 
 
 def pack_header(header: Header) -> bytes:
     """The header as it stands at the start of the file."""
     fields = header.salt, header.number, header.predecessor, header.taken
-    head = _HEADER.pack(MAGIC, VERSION, *fields)
+    head = _HEADER.pack(MAGIC, header.version, *fields)
     return head + _CRC.pack(zlib.crc32(head))
 
 
@@ -87,7 +111,7 @@ def parse_header(path: str, number: int, data: bytes) -> Header:
         )
     if found != number:
         raise StorageCorrupt(path, 0, f"this is segment {found} under another's name")
-    return Header(salt, found, predecessor, taken)
+    return Header(salt, found, predecessor, taken, version)
 
 
 def pack_mark(salt: bytes, batch: int) -> bytes:
@@ -115,13 +139,22 @@ def read_mark(salt: bytes, data: bytes) -> int:
     return newest
 
 
-def pack_batch(salt: bytes, number: int, batch: Batch) -> bytearray:
-    """The batch as it goes to disk; the entries' frames go in as they are."""
+def pack_batch(
+    salt: bytes, number: int, batch: Batch, behind: tuple[int, int] | None = None
+) -> bytearray:
+    """The batch as it goes to disk; the entries' frames go in as they are.
+
+    `behind` is what the first batch of a segment says beside: see `Preamble`.
+    """
     parts: list[bytes] = [bytes(BATCH_OVERHEAD)]
     if batch.cut is not None:
-        parts.append(_pack_record(Own.CUT, batch.cut, b""))
+        parts.append(_pack_record(Own.CUT, batch.cut))
+    if batch.base is not None:
+        parts.append(_pack_record(Own.BASE, *batch.base))
+    if behind is not None:
+        parts.append(_pack_record(Own.FROM, *behind))
     if batch.state is not None:
-        parts.append(_pack_record(Own.STATE, 0, batch.state))
+        parts.append(_pack_record(Own.STATE, payload=batch.state))
     parts += batch.entries
     whole = bytearray().join(parts)
     length = len(whole) - BATCH_OVERHEAD
@@ -132,9 +165,9 @@ def pack_batch(salt: bytes, number: int, batch: Batch) -> bytearray:
     return whole
 
 
-def _pack_record(kind: Own, index: int, payload: bytes) -> bytes:
-    crc = zlib.crc32(payload, zlib.crc32(struct.pack("<QQB", index, 0, kind)))
-    return _RECORD.pack(len(payload), crc, index, 0, kind) + payload
+def _pack_record(kind: Own, index: int = 0, term: int = 0, payload: bytes = b"") -> bytes:
+    crc = zlib.crc32(payload, zlib.crc32(struct.pack("<QQB", index, term, kind)))
+    return _RECORD.pack(len(payload), crc, index, term, kind) + payload
 
 
 def _batch_crc(whole: memoryview) -> int:
@@ -177,19 +210,18 @@ def has_later_batch(data: bytes, salt: bytes, offset: int, number: int) -> bool:
     return False
 
 
-def split_body(
-    path: str, data: bytes | bytearray, start: int, end: int
-) -> tuple[int | None, bytes | None, int]:
-    """The cut, the state, and where the entries begin, of the whole batch from `start` to `end`.
+def read_preamble(path: str, data: bytes | bytearray, start: int, end: int) -> Preamble:
+    """What stands before the entries of the whole batch from `start` to `end`.
 
     Raises:
         StorageCorrupt: the records make no sense, whatever their checksum says.
     """
     cut: int | None = None
     state: bytes | None = None
+    pairs: dict[int, tuple[int, int]] = {}
     offset = start + BATCH_OVERHEAD
     while offset + RECORD_OVERHEAD <= end:
-        length, _, index, _, kind = _RECORD.unpack_from(data, offset)
+        length, _, index, term, kind = _RECORD.unpack_from(data, offset)
         stop = offset + RECORD_OVERHEAD + length
         if kind < Own.STATE:
             break
@@ -199,10 +231,12 @@ def split_body(
             state = bytes(data[offset + RECORD_OVERHEAD : stop])
         elif kind == Own.CUT:
             cut = index
+        elif kind in (Own.BASE, Own.FROM):
+            pairs[kind] = (index, term)
         else:
             raise StorageCorrupt(path, offset, f"a record of the unknown kind {kind}")
         offset = stop
-    return cut, state, offset
+    return Preamble(offset, cut, pairs.get(Own.BASE), pairs.get(Own.FROM), state)
 
 
 unpack_record: Final = _RECORD.unpack_from

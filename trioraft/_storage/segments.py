@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby, pairwise
@@ -19,11 +20,13 @@ from attrs import define
 
 from trioraft._errors import StorageCorrupt, StorageError
 from trioraft._storage import layout
+from trioraft._storage.chain import check_whole, link
 from trioraft._storage.extents import Extent
 from trioraft._storage.files import Files, make_directory, read_all, refusal, write_all
 from trioraft._storage.following import check_follows
+from trioraft._storage.image import Image
 from trioraft._storage.layout import DATA, Header
-from trioraft._storage.replay import Image, read_tail, replay_taken
+from trioraft._storage.replay import read_tail, replay, replay_taken
 from trioraft._wire.frames import FrameError, cut_frames, identity
 from trioraft.abc import Batch, Recovered
 
@@ -57,6 +60,10 @@ class SegmentLog:
         self._segment_bytes = segment_bytes
         self._lock: int | None = None
         self._current: _Segment | None = None
+        self._numbers: deque[int] = deque()
+        """Of the segments that are there, oldest first."""
+        self._bound = 0
+        """The last segment that can be read only with all that come before it."""
         self._spare: bytes | None = None
         """The salt of the segment that is prepared."""
         self._failure: BaseException | None = None
@@ -82,45 +89,36 @@ class SegmentLog:
                 self._files.unlink(self._path(name))
             self._recover([int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match])
         recovered = self._image.recovered()
-        self._image = Image(self._extents, self._image.state)  # the rest was for the asker alone
+        self._image.configurations = []  # they were for the asker alone
         return recovered
 
     def _recover(self, numbers: list[int]) -> None:
+        self._numbers.extend(numbers)
         headers = [self._read_header(number) for number in numbers]
-        self._check_chain(headers)
-        for header, successor in pairwise(headers):
-            path, data = self._read_segment(header.number)
-            replay_taken(self._image, path, data, header, successor.taken)
-        if not headers:
+        self._bound = max((h.number for h in headers if not h.stands_alone), default=0)
+        living = link(headers, self._segment_path)
+        if not living:
             self._begin_segment(Header(layout.NO_SALT, 0), 0, Batch())
             return
-        last = headers[-1]
+        for header, successor in pairwise(living):
+            path, data = self._read_segment(header.number)
+            replay_taken(self._image, path, data, header, successor.taken)
+        last = living[-1]
         path, data = self._read_segment(last.number)
         mark = layout.read_mark(last.salt, data)
         end = replay_taken(self._image, path, data, last, mark)
         tail = read_tail(self._image, path, data, last, mark, end)
+        check_whole(headers, living[0].number, self._image, self._segment_path)
         # What lies beyond the mark may be in no more than a page cache, so it is written anew.
         first = self._begin_segment(last, mark, tail)
         path = self._segment_path(last.number + 1)
-        self._image.replay(path, last.number + 1, first, 0, len(first), shift=DATA)
+        replay(self._image, path, last.number + 1, first, 0, len(first), shift=DATA)
         self._trim(last.number, end)
 
     def _trim(self, number: int, end: int) -> None:
         """Give back the rest of a segment: nobody will read or write there again."""
         with self._opened(self._segment_path(number)) as file:
             self._files.truncate(file, end)
-
-    def _check_chain(self, headers: list[Header]) -> None:
-        """See that none is missing: each one says which one it carries on."""
-        before = Header(layout.NO_SALT, 0)
-        for header in headers:
-            if header.number != before.number + 1:
-                path = self._segment_path(before.number + 1)
-                raise StorageCorrupt(path, 0, "the segment is missing: a later one is there")
-            if header.predecessor != before.salt:
-                path = self._segment_path(header.number)
-                raise StorageCorrupt(path, 0, "the segment carries on another one than is there")
-            before = header
 
     def _read_header(self, number: int) -> Header:
         path = self._segment_path(number)
@@ -143,7 +141,7 @@ class SegmentLog:
             ValueError: the batch does not follow what is there; nothing was written.
         """
         segment = self._usable()
-        check_follows(batch, self._extents.last_index)
+        check_follows(batch, self._image.base, self._image.last_index)
         data = layout.pack_batch(segment.header.salt, segment.batch + 1, batch)
         with self._failing_for_good(segment.path):
             if segment.offset + len(data) > segment.size:
@@ -168,19 +166,22 @@ class SegmentLog:
         return self._current
 
     def _begin_segment(self, before: Header, taken: int, batch: Batch) -> bytearray:
-        """Go on in a new segment, and return its first batch: this one, and the state.
+        """Go on in a new segment, and return its first batch: this one, and what else still holds.
 
-        The file is a spare until all of that is durable, and gets its name only then.  So whatever
-        has a segment's name has been whole.
+        With that the segment can be read without the ones before it.  The file is a spare until all
+        of that is durable, and gets its name only then.  So whatever has a segment's name has been
+        whole.
         """
-        state = self._image.state if batch.state is None else batch.state
+        image = self._image
+        state = image.state if batch.state is None else batch.state
+        whole = Batch(state, batch.cut, batch.entries, batch.base or image.base)
         salt = self._spare
         if salt is None:
             salt = self._make_spare()
         else:
             self._spare = None
         header = Header(salt, before.number + 1, before.salt, taken)
-        first = layout.pack_batch(salt, 1, Batch(state, batch.cut, batch.entries))
+        first = layout.pack_batch(salt, 1, whole, image.behind(batch))
         end = DATA + len(first)
         spare, path = self._spare_path(salt), self._segment_path(header.number)
         file = self._files.open(spare)
@@ -195,15 +196,13 @@ class SegmentLog:
             raise
         size = max(self._segment_bytes, end)
         self._current = _Segment(header, path, file, size, 1, end)
+        self._numbers.append(header.number)
         return first
 
     def _note(self, batch: Batch) -> None:
         """Take into account the batch that has just become durable."""
         segment = self._usable()
-        if batch.state is not None:
-            self._image.state = batch.state
-        if batch.cut is not None:
-            self._extents.cut(batch.cut)
+        self._image.take(batch)
         if batch.entries:
             start = segment.offset - sum(map(len, batch.entries))
             number = segment.header.number
@@ -243,6 +242,40 @@ class SegmentLog:
         finally:
             self._files.close(file)
         return salt
+
+    # Segments that have had their day
+
+    @property
+    def has_dead_segments(self) -> bool:
+        """Whether there are segments that hold nothing behind the log's base."""
+        return bool(self._numbers) and self._numbers[0] < self._oldest_needed()
+
+    def drop_segments(self) -> None:
+        """Remove the segments that hold nothing behind the log's base, oldest first.
+
+        This may happen beside `write`, and in the thread that reads: so no read finds its file
+        gone.
+
+        Raises:
+            StorageError: the disk refuses; then the log has failed for good.
+        """
+        if not self.has_dead_segments:
+            return
+        with self._failing_for_good(self._directory):
+            while self.has_dead_segments:
+                self._files.unlink(self._segment_path(self._numbers[0]))
+                self._numbers.popleft()
+            self._files.sync_directory(self._directory)
+
+    def _oldest_needed(self) -> int:
+        """Every segment before this one may go; none while nothing may be touched."""
+        segment = self._current
+        if segment is None or self._failure is not None:
+            return 0
+        # The current one first: if the log is empty now, it may not be so in the next one.
+        current, holder = segment.header.number, self._extents.oldest_segment
+        oldest = current if holder is None else min(current, holder)
+        return oldest if oldest > self._bound else 0
 
     # Reading
 

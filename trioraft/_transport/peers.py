@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
@@ -67,8 +68,13 @@ class Peers:
         receive: Callable[[ServerId, PeerMessage], None],
         link_up: Callable[[ServerId], None],
         serve: Callable[[Connection], Awaitable[None]],
+        install: Callable[[ServerId, Connection], Awaitable[None]],
     ) -> None:
-        """Begin; `serve` talks to a client until its stream ends."""
+        """Begin.
+
+        `serve` talks to a client until its stream ends, and `install` to a leader that brings a
+        snapshot.
+        """
         self._me = me
         self._transport = transport
         self._handshake = handshake
@@ -77,6 +83,7 @@ class Peers:
         self._receive = receive
         self._link_up = link_up
         self._serve = serve
+        self._install = install
         self._callers = {False: 0, True: 0}
         self._slowest_redial = slowest_redial
         self._patience = patience
@@ -137,6 +144,27 @@ class Peers:
             raise TimeoutError(f"no answer within {self._patience:.3g} s")
         raise AssertionError("a conversation ends by an error")
 
+    @asynccontextmanager
+    async def aside(self, to: ServerId) -> AsyncGenerator[Connection]:
+        """Another stream to a peer, for a snapshot: heartbeats must not wait behind it.
+
+        Raises:
+            LOST: there is none to be had, or it broke.
+        """
+        link = self.links.get(to.name)
+        if link is None:
+            raise ProtocolError(f"nobody here knows where {to} is")
+        given = self._clock.now() + self._patience
+        with bare_errors(), self._clock.until(given) as dialling:
+            async with self._transport.connect(link.address) as connection:
+                peer = await self._handshake.dial(connection, to.name, installs=True)
+                if peer != to:
+                    raise ProtocolError(f"{to} is somebody else by now")
+                self._clock.move(dialling, math.inf)
+                yield connection
+        if dialling.cancelled_caught:
+            raise TimeoutError(f"no answer within {self._patience:.3g} s")
+
     def _lost(self, link: Link, error: BaseException) -> None:
         reason = str(error) or type(error).__name__
         if link.peer is not None:
@@ -162,7 +190,9 @@ class Peers:
                     await self._receive_caller(connection, first)
                     return
                 peer = await self._handshake.accept(connection, first)
-                if peer is not None:
+                if peer is not None and first.installs:
+                    await self._install(peer, connection)
+                elif peer is not None:
                     await self._answer(peer, connection)
         except LOST as error:
             reason = str(error) or type(error).__name__

@@ -18,6 +18,7 @@ from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshotReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -39,6 +40,7 @@ from trioraft._wire.asking import (
     Welcome,
 )
 from trioraft._wire.frames import cut_frames, identity
+from trioraft._wire.installing import SnapshotOffer, SnapshotPiece, SnapshotWanted
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 
 PROTOCOL_VERSION: Final = 1
@@ -64,6 +66,10 @@ class Hello:
     """The names in its `initial_cluster`, sorted."""
     expected: str | None = None
     """Whom the dialler means to reach."""
+    restored: str = ""
+    """The digest of the snapshot that a server without a cluster starts from; empty: none."""
+    installs: bool = False
+    """The stream is to carry a snapshot."""
 
     @property
     def id(self) -> ServerId:
@@ -98,7 +104,10 @@ class Pong:
 PeerMessage = Message | ReadIndex | ReadIndexReply
 Asked = Calls | ManageSession | Settle | Ask | WatchFrom
 Answered = Welcome | Results | Told | Changes
-WireMessage = PeerMessage | Hello | Refusal | Genesis | Ping | Pong | Caller | Asked | Answered
+Installing = SnapshotOffer | SnapshotPiece | SnapshotWanted
+WireMessage = (
+    PeerMessage | Hello | Refusal | Genesis | Ping | Pong | Caller | Asked | Answered | Installing
+)
 
 TAGS: Final[dict[type[Any], str]] = {
     RequestVote: "vote",
@@ -107,6 +116,7 @@ TAGS: Final[dict[type[Any], str]] = {
     PreVoteReply: "pre_vote_reply",
     AppendEntries: "append",
     AppendEntriesReply: "append_reply",
+    InstallSnapshotReply: "install_reply",
     Hello: "hello",
     Refusal: "refusal",
     Genesis: "genesis",
@@ -124,6 +134,9 @@ TAGS: Final[dict[type[Any], str]] = {
     Told: "told",
     WatchFrom: "watch",
     Changes: "changes",
+    SnapshotOffer: "snapshot",
+    SnapshotPiece: "snapshot_piece",
+    SnapshotWanted: "snapshot_wanted",
 }
 _MOST: Final = 1 << 63
 
@@ -135,6 +148,10 @@ def encode(message: WireMessage) -> bytes:
     fields["t"] = TAGS[cls]
     return pack(fields)
 
+
+FROM_OFFERING: Final[frozenset[type]] = frozenset((SnapshotOffer, SnapshotPiece, Ping, Pong))
+FROM_INSTALLING: Final[frozenset[type]] = frozenset((SnapshotWanted, Ping, Pong))
+"""What the two sides of a stream that carries a snapshot may say."""
 
 FROM_CLIENTS: Final[frozenset[type]] = frozenset((*get_args(Asked), Ping, Pong))
 FROM_SERVERS: Final[frozenset[type]] = frozenset((*get_args(Answered), Ping, Pong))

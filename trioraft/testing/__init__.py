@@ -14,13 +14,13 @@ from trioraft.testing._counterexample import Step as Step
 from trioraft.testing._disk import Crash as Crash
 from trioraft.testing._disk import DiskFault as DiskFault
 from trioraft.testing._disk import SimulatedFiles as SimulatedFiles
+from trioraft.testing._disks import PropertyBroken as PropertyBroken
 from trioraft.testing._fixture import RaftSimulation as RaftSimulation
 from trioraft.testing._fixture import SimulationFailed as SimulationFailed
 from trioraft.testing._history import History as History
 from trioraft.testing._history_file import HistoryUnreadable as HistoryUnreadable
 from trioraft.testing._hop import SimulatedHop as SimulatedHop
 from trioraft.testing._host import SimulatedHost as SimulatedHost
-from trioraft.testing._judge import PropertyBroken as PropertyBroken
 from trioraft.testing._kinds import FAULTS as FAULTS
 from trioraft.testing._linearizability import Verdict as Verdict
 from trioraft.testing._linearizability import check as check

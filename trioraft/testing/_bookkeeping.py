@@ -10,7 +10,7 @@ from trioraft._commands import Vocabulary
 from trioraft._payloads import command_data
 from trioraft._sessions import Code
 from trioraft._wire.frames import Entry, Kind
-from trioraft.testing._judge import broken
+from trioraft.testing._disks import broken
 
 _APPLIED = (Code.VALUE, Code.RAISED)
 

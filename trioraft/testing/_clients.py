@@ -27,8 +27,8 @@ from trioraft._server import Server
 from trioraft.testing._alarm import sleep
 from trioraft.testing._bookkeeping import Bookkeeping
 from trioraft.testing._cluster import SimulatedCluster
+from trioraft.testing._disks import broken
 from trioraft.testing._history import Begun, History
-from trioraft.testing._judge import broken
 from trioraft.testing._reads import Reads
 
 PATIENCE: Final = 1.0

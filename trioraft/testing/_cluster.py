@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import combinations, permutations
 from random import Random
 from typing import Any, Final, TypeVar
@@ -13,16 +13,17 @@ import trio
 from trioraft._client.client import Client
 from trioraft._client.opening import open_client
 from trioraft._config import Config
-from trioraft._errors import StorageError
+from trioraft._errors import ServerStopped, StorageError
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
 from trioraft.testing._alarm import sleep
 from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
 from trioraft.testing._host import SimulatedHost
-from trioraft.testing._judge import Judge
+from trioraft.testing._judge import Judge, holds
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
 from trioraft.testing._seat import Seat
+from trioraft.testing._shelf import Shelf
 from trioraft.testing._websockets import MemoryWebSocketTransport
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class SimulatedCluster:
         self.check: Callable[[Any], None] | None = None
         """Told each state machine after each entry; raises when something is wrong with it."""
         self._machine = machine
+        self._shelves: dict[str, Shelf] = {}
         self._seed = seed
         self._nursery = nursery
         self._transport = MemoryWebSocketTransport if websockets else MemoryTransport
@@ -137,6 +139,20 @@ class SimulatedCluster:
             if host.up:
                 self._nursery.start_soon(self[host.name].stop)
 
+    def take_snapshot(self, name: str) -> None:
+        """Ask a server for a snapshot, and wait for nothing."""
+        if self.hosts[name].runs:
+            self._nursery.start_soon(self._take_snapshot, self[name])
+
+    async def _take_snapshot(self, server: Server) -> None:
+        with suppress(ServerStopped, StorageError):
+            await server.take_snapshot()
+
+    def spoil(self, name: str) -> None:
+        """Turn a bit in the next piece of a snapshot that comes to a server."""
+        if self.hosts[name].up:
+            self._shelves[name].spoils = True
+
     def pause(self, name: str, seconds: float) -> None:
         """Stop a process for so long, as SIGSTOP and SIGCONT do."""
         host = self.hosts[name]
@@ -167,6 +183,7 @@ class SimulatedCluster:
         host.lives += 1
         seat = Seat(self.judge, host.storage(), host.name)
         seat.on_applied = self._look_at
+        self._shelves[host.name] = seat.snapshots
         return Server(
             host.name,
             None,
@@ -238,7 +255,7 @@ class SimulatedCluster:
             for disk in self.judge.disks.values()
             if disk.owner.name not in lost
             and end
-            and disk.log.term_at(end) == self.judge.committed[end - 1]
+            and holds(disk.log, end, self.judge.committed[end - 1])
         ]
         return len(self.hosts) - len(lost) >= quorum and len(set(holders)) >= quorum
 

@@ -141,7 +141,7 @@ class SimulatedFiles:
         self.flip(path, offset, chance.randrange(8))
         return f"{path}, offset {offset}"
 
-    # What the segment log does
+    # What the storage does
 
     def open(self, path: str) -> int:
         """See `trioraft._storage.files.Files`."""
@@ -272,11 +272,12 @@ class SimulatedFiles:
             if name == "close":
                 act()  # a file is closed even if that fails
             raise OSError(_ERRNO[fault], os.strerror(_ERRNO[fault]), path)
-        result = act()
-        if fault in (DiskFault.CRASH_AFTER, DiskFault.TORN):
-            self._is_down = True
-            raise Crash
-        return result
+        try:
+            return act()
+        finally:
+            if fault in (DiskFault.CRASH_AFTER, DiskFault.TORN):
+                self._is_down = True
+                raise Crash
 
     def _next_fault(self, name: str) -> DiskFault | None:
         """The fault that the call which begins now will meet."""

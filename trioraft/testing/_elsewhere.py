@@ -24,6 +24,7 @@ from trioraft._wire.strict import pack, unpack
 from trioraft.abc import Entry, Kind, StateMachine
 from trioraft.testing._bookkeeping import has_effect
 from trioraft.testing._operations import Raised, plain
+from trioraft.testing._states import state_of
 
 _HASH_SEEDS: Final = ("1", "2", "1")
 
@@ -119,7 +120,7 @@ def _answer(given: bytes) -> bytes:
         else:
             came = result.unwrap()
         results.append(_told(plain(came), kept=kept))
-    return pack([*results, hashlib.sha256(machine.save()).hexdigest()])
+    return pack([*results, hashlib.sha256(state_of(machine)).hexdigest()])
 
 
 def _told(result: Any, *, kept: bool) -> str:

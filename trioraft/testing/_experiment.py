@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from trioraft._config import Config
 from trioraft.abc import StateMachine
@@ -22,6 +22,13 @@ _TRIAL: Final = re.compile(
     r"(?P<seed>\d+)"
     r"(?::s=(?P<seconds>[\d.]+),f=(?P<faults>[\d+]*),c=(?P<commands>all|[\d+]*))?"
 )
+
+
+OFTEN: Final = Config(snapshot_entries=25, trailing_entries=3)
+"""Snapshots so often that a run of some seconds sees many."""
+
+AT_ONCE: Final = Config(snapshot_entries=6, trailing_entries=0)
+"""So often that a follower which misses a few messages needs one."""
 
 
 @frozen
@@ -78,7 +85,8 @@ class Experiment:
     pause: float = 0.05
     websockets: float = 0.0
     """The part of the trials whose messages go through the real websocket code."""
-    config: Config = field(factory=Config)
+    configs: Sequence[Config] = (OFTEN,)
+    """How the servers behave; one of these is drawn."""
     model: Model | None = None
     check: Callable[[Any], None] | None = None
 
@@ -109,7 +117,7 @@ class Experiment:
             clients=self.clients,
             pause=self.pause,
             websockets=chance.random() < self.websockets,
-            config=self.config,
+            config=chance.choice(self.configs),
             model=self.model,
             check=self.check,
         )
@@ -150,4 +158,5 @@ def library(profile: Profile = HARSH) -> Experiment:
         profile=profile,
         websockets=0.05,
         model=RegisterModel(),
+        configs=(Config(), OFTEN, OFTEN, AT_ONCE),
     )

@@ -12,7 +12,7 @@ from trioraft._commands import Command, Query
 from trioraft._config import Config
 from trioraft.abc import StateMachine
 from trioraft.testing._elsewhere import differs_elsewhere
-from trioraft.testing._experiment import Experiment, Trial
+from trioraft.testing._experiment import OFTEN, Experiment, Trial
 from trioraft.testing._model import MachineModel
 from trioraft.testing._plan import HARSH, Fault, Profile
 from trioraft.testing._shorten import shorten
@@ -76,7 +76,7 @@ class RaftSimulation:
             seconds: virtual seconds of faults in each run.
             clients: how many callers.
             pause: virtual seconds between two commands of a caller, on average.
-            config: as each server gets it.
+            config: as each server gets it; without one they take snapshots often.
             linearizable: whether the answers are checked against the machine run alone; not if
                 they follow from an entry's index, term or time.
             key: which part of the state a command touches; makes long histories quick to check.
@@ -94,7 +94,7 @@ class RaftSimulation:
             seconds=seconds,
             clients=clients,
             pause=pause,
-            config=Config() if config is None else config,
+            configs=(OFTEN if config is None else config,),
             model=MachineModel(machine, key) if linearizable else None,
             check=check,
         )

@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import trio
+
+from trioraft._storage.worker import Permit
 from trioraft.testing._alarm import Alarm
 from trioraft.testing._runs import time_reader
 
@@ -42,17 +45,35 @@ class SimulatedHop:
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make the call when the ones before it are done; never cancelled, as no thread is."""
+        await self._wait(shielded=True)
+        return work(*args)
+
+    async def run_with_permit(self, permit: Permit, work: Callable[..., T], *args: Any) -> T:
+        """Make the call as a whole when the ones before it are done, unless that is cancelled."""
+        try:
+            await self._wait(shielded=False)
+        except trio.Cancelled:
+            permit.withdraw()
+            raise
+        permit.check()
+        return work(*args)
+
+    async def _wait(self, *, shielded: bool) -> None:
         done_at = max(self._time(), self._free_at) + self._latency()
         self._free_at = done_at
         alarm = Alarm()
         self._waits[alarm] = done_at
-        await alarm.wait(max(done_at, self._frozen_until), shielded=True)
-        del self._waits[alarm]
-        return work(*args)
+        try:
+            await alarm.wait(max(done_at, self._frozen_until), shielded=shielded)
+        finally:
+            del self._waits[alarm]
 
     def post(self, work: Callable[[], None]) -> None:
         """Make the call at once."""
         work()
 
     def stop(self, seconds: float) -> None:
+        """Nothing is left to end."""
+
+    async def end(self, seconds: float) -> None:
         """Nothing is left to end."""

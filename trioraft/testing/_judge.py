@@ -7,15 +7,12 @@ one that is broken ends the run, at the very step that broke it.
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import outcome
 import trio
-from attrs import define, field
 
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
@@ -26,6 +23,7 @@ from trioraft._rules.log import Log
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshotReply,
     Message,
     PreVote,
     Reply,
@@ -33,61 +31,30 @@ from trioraft._rules.messages import (
     RequestVoteReply,
 )
 from trioraft._rules.node import Campaigning, Leading, Node
-from trioraft._state import HardState
-from trioraft._wire.frames import Entry, checksum, identity
-from trioraft.abc import Batch, Recovered
+from trioraft._wire.frames import Entry
+from trioraft.testing._disks import Disk, Disks, broken
 from trioraft.testing._operations import Raised, plain
 
 _NUMBERS: Final = struct.Struct("<dQQQ")
 
 
-class PropertyBroken(AssertionError):
-    """Something happened that must never happen; the message says what."""
-
-
-@define
-class Disk:
-    """What one life of a data directory holds for sure, and what was said on its strength."""
-
-    owner: ServerId
-    log: Log = field(factory=Log)
-    """The entries that are durable."""
-    term: int = 0
-    voted_for: ServerId | None = None
-    said_term: int = 0
-    """The highest term that left the server."""
-    said_votes: dict[int, ServerId] = field(factory=dict)
-    said_log: Log = field(factory=Log)
-    """The entries that were acknowledged, and that nobody has allowed to be cut."""
-    stands_by_until: float = -math.inf
-    """By the server's own clock: until then it has told a leader that it votes for nobody else."""
-
-
-class Judge:
+class Judge(Disks):
     """What all servers have done so far, and the one verdict on it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.leaders: dict[int, ServerId] = {}
         self.committed: list[int] = []
         """The term of every entry that any server has ever taken for committed."""
-        self.history: list[Entry] = []
-        """Every entry that any server has applied, in order."""
         self.results: list[object] = []
+        """What each of them came to, in a form that can be compared."""
         self.applied_at: list[float] = []
         """When the first server applied each of them."""
-        """What each of them came to, in a form that can be compared."""
-        self.counts: Counter[str] = Counter()
-        self.disks: dict[ServerId, Disk] = {}
-        self.wiped: set[str] = set()
-        """Whose disks were replaced by empty ones."""
-        self.on_moment: Callable[[str, str], None] = _nothing
-        """Told of what faults may be aimed at, with the server's name: a `MOMENTS`."""
         self.tell: Callable[[str, str], None] = _nothing
         """Told what is worth telling, with the server's name."""
         self._committed_in: list[int] = []
         self._logs: dict[int, Log] = {}
         """The leader's log, by its term."""
-        self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._configuration: object = None
         self._digest = hashlib.blake2b(digest_size=8)
 
@@ -126,6 +93,8 @@ class Judge:
         for effect in effects:
             if isinstance(effect, do.WriteEntries) and effect.cuts:
                 self._cuts(disk, before, after, effect.entries.first)
+            elif isinstance(effect, do.ReplaceLog):
+                self._replaces(disk, after, effect)
         if isinstance(event, Received):
             self._heard(disk, event, after, effects)
         if isinstance(after.role, Leading):
@@ -160,6 +129,15 @@ class Judge:
         if known == [before.log.term_at(first)] and self._committed_in[first - 1] <= after.term:
             broken(f"{after.me} cuts {first} of term {known[0]}, which is committed")
 
+    def _replaces(self, disk: Disk, after: Node, effect: do.ReplaceLog) -> None:
+        """An installed snapshot holds committed entries, and so what was acknowledged of them."""
+        self.counts["installs"] += 1
+        self.tell(after.me.name, f"installs the snapshot of entry {effect.index}")
+        disk.said_log = disk.said_log.cut(min(effect.kept, disk.said_log.last_index))
+        if self.committed[effect.index - 1 : effect.index] != [effect.term]:
+            broken(f"{after.me} installs a snapshot of {effect.index}, which is not committed so")
+        self.on_moment("install", after.me.name)
+
     def _changed_role(self, before: Node, after: Node) -> None:
         if isinstance(after.role, Campaigning) and after.term > before.term:
             self.counts["campaigns"] += 1
@@ -190,7 +168,7 @@ class Judge:
         for index in range(len(self.committed), 0, -1):
             if self._committed_in[index - 1] < leader.term:
                 # One look is enough: by log matching all that comes before is there as well.
-                if leader.log.term_at(index) != self.committed[index - 1]:
+                if not holds(leader.log, index, self.committed[index - 1]):
                     broken(f"{leader.me} leads in term {leader.term} without committed {index}")
                 return
 
@@ -202,8 +180,10 @@ class Judge:
             broken(f"{node.me} takes {node.commit} for committed, and no leader has committed it")
         for index in range(known + 1, node.commit + 1):
             term = node.log.term_at(index)
-            assert term is not None
-            if index > len(self.committed):
+            if term is None:
+                if index > min(len(self.committed), node.log.base_index):
+                    broken(f"{node.me} takes {index} for committed, and does not hold it")
+            elif index > len(self.committed):
                 self.committed.append(term)
                 self._committed_in.append(node.term)
             elif self.committed[index - 1] != term:
@@ -220,7 +200,7 @@ class Judge:
         holders = [
             member.id
             for member in voters
-            if member.id in self.disks and self.disks[member.id].log.term_at(index) == term
+            if member.id in self.disks and holds(self.disks[member.id].log, index, term)
         ]
         if 2 * len(holders) <= len(voters):
             names = ", ".join(holder.name for holder in holders) or "nobody"
@@ -241,14 +221,16 @@ class Judge:
             case RequestVote():
                 self._votes(disk, term, me)
             # An answer that was held while its term passed tells what was durable back then.
-            case AppendEntriesReply(success=True, match_index=match) if term == disk.term:
-                acked = node.log.cut(match)
-                if self._logs.get(term, acked).cut(match) != acked:
-                    broken(f"{me} acknowledges {match} to {to}, whose log is another one")
-                if match > disk.log.last_index or disk.log.cut(match) != acked:
+            case (
+                AppendEntriesReply(success=True, match_index=match)
+                | InstallSnapshotReply(match_index=match)
+            ) if term == disk.term:
+                if match > disk.log.last_index or not disk.log.agrees(node.log, match):
                     broken(f"{me} acknowledges {match}; its disk ends at {disk.log.last_index}")
-                if match > disk.said_log.last_index:
-                    disk.said_log = acked
+                if not self._logs.get(term, node.log).agrees(node.log, match):
+                    broken(f"{me} acknowledges {match} to {to}, whose log is another one")
+                if match > disk.said_log.last_index and match >= node.log.base_index:
+                    disk.said_log = node.log.cut(match)
                     self.on_moment("ack", me.name)
             case AppendEntries():
                 if self.leaders.get(term) != me:
@@ -286,74 +268,22 @@ class Judge:
                 "its apply is not deterministic"
             )
 
-    # -- what is seen of the disks ---------------------------------------------------------------
-
-    def opened(self, name: str, recovered: Recovered) -> Disk | None:
-        """A data directory was opened: no promise made on its strength may be missing.
-
-        Args:
-            name: whose it is.
-            recovered: what it holds.
-
-        Returns:
-            Its record; None if it is empty, and nobody's yet.
-        """
-        if recovered.state is None:
-            owned = [disk for disk in self.disks.values() if disk.owner.name == name]
-            if name not in self.wiped and any(disk.said_term for disk in owned):
-                broken(f"{name} has made promises, and starts with an empty disk")
-            return None
-        state = HardState.decode(recovered.state)
-        disk = self.disks.setdefault(state.id, Disk(state.id))
-        disk.log = Log(recovered.terms, recovered.last_index)
-        disk.term, disk.voted_for = state.term, state.voted_for
-        if disk.term < disk.said_term:
-            broken(f"{disk.owner} has said term {disk.said_term}, and starts with {disk.term}")
-        vote = disk.said_votes.get(disk.term, disk.voted_for)
-        if vote != disk.voted_for:
-            broken(f"{disk.owner} has voted for {vote}, and starts with {disk.voted_for}")
-        said = disk.said_log
-        if disk.log.cut(said.last_index) != said:
-            broken(f"{disk.owner} has acknowledged {said.last_index}, and starts without it")
-        return disk
-
-    def written(self, disk: Disk | None, batch: Batch) -> Disk | None:
-        """A storage has said that a batch is durable."""
-        if batch.state is not None:
-            state = HardState.decode(batch.state)
-            disk = disk or self.disks.setdefault(state.id, Disk(state.id))
-            disk.term, disk.voted_for = state.term, state.voted_for
-        assert disk is not None, "the first write of all says whose disk it is"
-        if batch.cut is not None:
-            disk.log = disk.log.cut(batch.cut)
-        if batch.entries:
-            self._matches(disk, batch.entries)
-        return disk
-
-    def _matches(self, disk: Disk, frames: Sequence[bytes]) -> None:
-        """Log matching: an index and a term are one entry, behind one and the same entry."""
-        runs = list(disk.log.runs)
-        before = disk.log.last_term
-        index = 0
-        for frame in frames:
-            index, term = identity(frame)
-            seen = self._entries.setdefault((index, term), (before, checksum(frame)))
-            if seen != (before, checksum(frame)):
-                broken(f"{disk.owner} has another entry {index} of term {term} than others have")
-            if term != before:
-                runs.append((index, term))
-                before = term
-        disk.log = Log(tuple(runs), index)
+    def restored(self, disk: Disk, node: Node, index: int, term: int) -> None:
+        """A machine has become what a snapshot says: of what other machines have applied."""
+        if index > len(self.history) or self.committed[index - 1] != term:
+            broken(f"{node.me} is restored to {index} of term {term}, which nobody has applied")
+        self.note("restored", node.me.name, index)
 
 
-MOMENTS = ("elected", "commit", "vote", "ack", "write")
+MOMENTS = ("elected", "commit", "vote", "ack", "write", "snapshot", "install")
 """What a fault may wait for: a server was elected, has committed, is about to say that it votes or
-acknowledges, or has something on disk and has not said so yet."""
+acknowledges, has something on disk and has not said so yet, has or has no more a snapshot and the
+log does not know yet, or is about to install one."""
 
 
-def broken(what: str) -> NoReturn:
-    """End the run."""
-    raise PropertyBroken(what)
+def holds(log: Log, index: int, term: int | None) -> bool:
+    """Whether a log has an entry, or a snapshot before it has."""
+    return index < log.base_index or log.term_at(index) == term
 
 
 def _voted(disk: Disk, term: int) -> ServerId | None:

@@ -282,6 +282,18 @@ def _slow_disk(mischief: Mischief, server: str, fault: Fault) -> Undo:
 
 
 @_kind()
+def _snapshot(mischief: Mischief, server: str, fault: Fault) -> None:
+    """A server is asked for a snapshot, and so forgets what others may still lack."""
+    mischief.cluster.take_snapshot(server)
+
+
+@_kind()
+def _spoil(mischief: Mischief, server: str, fault: Fault) -> None:
+    """A bit turns in the next piece of a snapshot that comes to a server."""
+    mischief.cluster.spoil(server)
+
+
+@_kind()
 def _pause(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is stopped for a while, as by SIGSTOP."""
     mischief.cluster.pause(server, fault.seconds)

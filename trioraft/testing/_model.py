@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from trioraft._commands import Applied, Vocabulary, name_of
 from trioraft.abc import StateMachine
 from trioraft.testing._operations import Raised, plain
+from trioraft.testing._states import bring_back, state_of
 
 _DIFFERS: Final = (MemoryError, RecursionError, OSError)
 """What stops a server, and is no result."""
@@ -61,7 +62,7 @@ class MachineModel:
         """What the inputs of a history may be."""
         self._new = machine_class
         self._key = key
-        self._initial = machine.save()
+        self._initial = state_of(machine)
         self._vocabulary = Vocabulary(self.commands)
         self._changes = frozenset(self._vocabulary.commands)
 
@@ -88,14 +89,14 @@ class MachineModel:
             self._vocabulary.check_query(given)
         machine = self._new()
         if state != self._initial:
-            machine.recover(state)
+            bring_back(machine, state)
         try:
             output = given.apply(machine, _NOWHERE) if is_command else given.answer(machine)
         except _DIFFERS:
             raise
         except Exception as error:  # noqa: BLE001  a result like any other
             output = Raised.of(error)
-        return (machine.save() if is_command else state), plain(output)
+        return (state_of(machine) if is_command else state), plain(output)
 
 
 class Sequential:

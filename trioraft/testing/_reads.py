@@ -22,8 +22,9 @@ from trioraft._reads import (
     Token,
 )
 from trioraft._wire.frames import Entry
+from trioraft.testing._disks import broken
 from trioraft.testing._history import Begun, History
-from trioraft.testing._judge import Judge, broken
+from trioraft.testing._judge import Judge
 from trioraft.testing._operations import Raised, plain
 
 _ON_ITS_WAY: Final = 0.05

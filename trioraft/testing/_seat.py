@@ -14,8 +14,10 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.messages import Message
 from trioraft._rules.node import Node
 from trioraft._wire.frames import Entry
-from trioraft.abc import Batch, Recovered, Storage
-from trioraft.testing._judge import Disk, Judge, broken
+from trioraft.abc import Batch, Recovered, SnapshotId, Storage
+from trioraft.testing._disks import Disk, PropertyBroken, broken
+from trioraft.testing._judge import Judge
+from trioraft.testing._shelf import Shelf
 
 
 class Seat(Observer):
@@ -24,9 +26,12 @@ class Seat(Observer):
     def __init__(self, judge: Judge, storage: Storage, name: str) -> None:
         self._judge = judge
         self._storage = storage
+        self._snapshots = Shelf(storage.snapshots, self._kept)
         self._name = name
         self._disk: Disk | None = None
         self._applied = 0
+        self._broken: PropertyBroken | None = None
+        """What a snapshot has shown; an error of the store's would be one of a full disk's."""
         self.on_applied: Callable[[str, int], None] = lambda name, index: None
 
     @property
@@ -39,12 +44,15 @@ class Seat(Observer):
 
     def restart(self, node: Node, now: float) -> None:
         """See `Observer`."""
+        self._applied = node.snapshot_index
         self._judge.restarted(self.disk, node)
 
     def stepped(
         self, before: Node, event: Event, after: Node, effects: Sequence[Effect], applied: int
     ) -> None:
         """See `Observer`."""
+        if self._broken is not None:
+            raise self._broken
         self._judge.stepped(self.disk, before, event, after, effects)
 
     def broken(self, node: Node, event: Event, applied: int) -> None:
@@ -62,10 +70,28 @@ class Seat(Observer):
         self._judge.applied(self.disk, node, entry, result)
         self.on_applied(self._name, entry.index)
 
+    def restored(self, node: Node, index: int, term: int) -> None:
+        """See `Observer`."""
+        self._applied = index
+        self._judge.restored(self.disk, node, index, term)
+        self.on_applied(self._name, index)
+
     def close(self) -> None:
         """See `Observer`."""
 
     # The storage
+
+    @property
+    def snapshots(self) -> Shelf:
+        """See `trioraft.abc.Storage`."""
+        return self._snapshots
+
+    def _kept(self, ids: Sequence[SnapshotId]) -> None:
+        if self._disk is not None:
+            try:
+                self._judge.snapshots(self._disk, ids)
+            except PropertyBroken as error:
+                self._broken = error
 
     async def open(self) -> Recovered:
         """See `trioraft.abc.Storage`."""

@@ -16,12 +16,13 @@ from trioraft._config import Config
 from trioraft.abc import Entry, StateMachine
 from trioraft.testing._clients import Clients
 from trioraft.testing._cluster import SimulatedCluster, simulated_cluster
-from trioraft.testing._judge import broken
+from trioraft.testing._disks import broken
 from trioraft.testing._linearizability import check
 from trioraft.testing._mischief import Mischief
 from trioraft.testing._model import Model
 from trioraft.testing._plan import TIMING, Fault
 from trioraft.testing._runs import seeded_run
+from trioraft.testing._states import bring_back, state_of
 from trioraft.testing._timeline import render_text
 
 _LOG: Final = logging.getLogger("trioraft")
@@ -203,7 +204,7 @@ async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clie
 def _agree(scenario: Scenario, cluster: SimulatedCluster) -> None:
     """State machine safety, by the machines themselves: all have come to the same state."""
     saved = {
-        host.name: cluster[host.name].state_machine.save()
+        host.name: state_of(cluster[host.name].state_machine)
         for host in cluster.hosts.values()
         if not host.lost
     }
@@ -212,9 +213,8 @@ def _agree(scenario: Scenario, cluster: SimulatedCluster) -> None:
         broken(f"all servers have applied the same entries, and their states differ\n{states}")
     for state in saved.values():
         machine = scenario.machine()
-        machine.recover(state)
-        if machine.save() != state:
-            again = machine.save()
+        bring_back(machine, state)
+        if (again := state_of(machine)) != state:
             broken(
                 "`recover` brings back another state than `save` gave: "
                 f"{state!r:.500} became {again!r:.500}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Hashable
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Any, BinaryIO, ClassVar, Final
 
 from attrs import frozen
 
@@ -14,6 +15,7 @@ from trioraft.testing._operations import Raised
 
 KEYS: Final = tuple("abcde")
 _NOWHERE: Final = Applied(0, 0, 0.0)
+_BALLAST_BYTES: Final = 4_000
 
 
 @command("put")
@@ -89,13 +91,36 @@ class Registers:
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
 
-    def save(self) -> bytes:
+    def save(self) -> _Saved:
         """See `trioraft.abc.StateMachine`."""
-        return json.dumps(self.values, sort_keys=True).encode()
+        return _Saved(json.dumps(self.values, sort_keys=True).encode())
 
     def recover(self, state: bytes) -> None:
         """See `trioraft.abc.StateMachine`."""
-        self.values = json.loads(state)
+        self.recover_from(io.BytesIO(state))
+
+    def recover_from(self, file: BinaryIO) -> None:
+        """See `trioraft.abc.StateMachine`."""
+        line = file.readline()
+        assert file.read() == _ballast(line), "a piece of it is missing, or is another one's"
+        self.values = json.loads(line)
+
+
+@frozen
+class _Saved:
+    """A captured state, with a ballast that makes it travel in several pieces."""
+
+    line: bytes
+
+    def write(self, file: BinaryIO, /) -> None:
+        """See `trioraft.abc.SavedState`."""
+        line = self.line + b"\n"
+        file.write(line)
+        file.write(_ballast(line))
+
+
+def _ballast(line: bytes) -> bytes:
+    return Random(line).randbytes(_BALLAST_BYTES)
 
 
 def draw_command(chance: Random) -> Any:

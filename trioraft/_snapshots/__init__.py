@@ -1,0 +1,1 @@
+"""Snapshots: their form, when they are taken, and how they travel."""
