@@ -11,6 +11,7 @@ from tests.planted.reads import READS
 from tests.planted.replication import REPLICATION
 from tests.planted.services import SERVICES
 from tests.planted.sessions import SESSIONS
+from tests.planted.snapshots import SNAPSHOTS
 from tests.planted.snapshots_rules import SNAPSHOT_RULES
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -20,5 +21,6 @@ BUGS: Final[tuple[Bug, ...]] = (
     *SERVICES,
     *READS,
     *SESSIONS,
+    *SNAPSHOTS,
     *SNAPSHOT_RULES,
 )

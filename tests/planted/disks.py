@@ -9,6 +9,7 @@ from tests.planted.bug import Bug, Change
 _LOG: Final = "_storage/segments.py"
 _LAYOUT: Final = "_storage/layout.py"
 _SHELF: Final = "_storage/shelf.py"
+_NAMES: Final = "_storage/names.py"
 _CRASHES: Final = "tests/storage/test_crash_points.py::test_power_cut_at_every_call"
 _BEGINS: Final = "tests/storage/test_bases.py::test_each_segment_begins_with_all_that_still_holds"
 
@@ -163,15 +164,15 @@ DISKS: Final = (
     Bug(
         name="snapshots in the order of strings",
         file=_SHELF,
-        old="        return sorted(SnapshotId(int(name[1]), int(name[2])) for name in found)\n",
-        new="        return [SnapshotId(int(name[1]), int(name[2])) for name in found]\n",
+        old="        found = sorted(filter(None, map(snapshot_id, self._names())))\n",
+        new="        found = list(filter(None, map(snapshot_id, self._names())))\n",
         also=(
             Change(
-                _SHELF,
-                '{snapshot.index:020}-{snapshot.term:020}.snapshot")\n',
-                '{snapshot.index}-{snapshot.term}.snapshot")\n',
+                _NAMES,
+                '{snapshot.index:020}-{snapshot.term:020}.snapshot"\n',
+                '{snapshot.index}-{snapshot.term}.snapshot"\n',
             ),
-            Change(_SHELF, 'r"([0-9]{20})-([0-9]{20})', 'r"([0-9]+)-([0-9]+)'),
+            Change(_NAMES, 'r"([0-9]{20})-([0-9]{20})', 'r"([0-9]+)-([0-9]+)'),
         ),
         story="the newest snapshot is the last one by the order of strings, where 9 comes behind "
         "10: goraft's LoadSnapshot",

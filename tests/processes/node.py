@@ -71,7 +71,12 @@ async def answer(server: trioraft.Server, request: dict[str, Any]) -> None:
 
 async def main(name: str, path: str, cluster: dict[str, str]) -> None:
     server = trioraft.Server(
-        name, path, trioraft.WebSocketTransport(cluster[name]), Room(), initial_cluster=cluster
+        name,
+        path,
+        trioraft.WebSocketTransport(cluster[name]),
+        Room(),
+        initial_cluster=cluster,
+        config=trioraft.Config(snapshot_entries=20, trailing_entries=2),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve)

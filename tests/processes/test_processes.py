@@ -251,6 +251,20 @@ async def test_killing_all_servers_at_once_loses_nothing_acknowledged(tmp_path: 
         await nodes.check()
 
 
+async def test_a_server_that_was_away_for_long_is_sent_a_snapshot(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        leader = await nodes.leader()
+        late = next(node for node in nodes.nodes.values() if node is not leader)
+        await late.kill()
+        async with nodes.load():
+            await nodes.progress(150)
+            await nodes.start(late.name)
+            await nodes.progress(50)
+        await nodes.check()
+    installed = [path.name for path in (tmp_path / late.name / "snapshots").iterdir()]
+    assert installed, "it had no snapshot when it was killed"
+
+
 async def test_d11_a_second_process_on_the_same_directory_is_refused_at_once(
     tmp_path: Path,
 ) -> None:

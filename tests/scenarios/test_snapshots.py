@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -14,14 +14,16 @@ from attrs import evolve
 
 import trioraft._front
 from tests.scenarios.worlds import DIRECTORY, SegmentDisk, running_machines
-from tests.server.puppets import Line, Puppet, append, state_on
+from tests.server.puppets import Puppet, append, state_on
 from tests.server.worlds import TIMEOUT, in_virtual_time
-from tests.snapshots.worlds import offer, snapshot_of
-from trioraft import Config, Server
+from tests.snapshots.worlds import bringing, offer, snapshot_of
+from trioraft import Config, OutcomeUnknown, Server
 from trioraft._events import AnyEvent, SnapshotInstalled
+from trioraft._payloads import stamped_time
 from trioraft._rules import effects as do
 from trioraft._rules.messages import AppendEntries
-from trioraft._wire.codec import Hello, decode, encode
+from trioraft._tickets import Ticket
+from trioraft._wire.codec import decode
 from trioraft._wire.installing import SnapshotPiece, SnapshotWanted
 from trioraft.testing import (
     DiskFault,
@@ -349,7 +351,7 @@ async def test_the_next_leader_goes_on_with_the_very_same_one(cluster: Simulated
 
 
 @in_a_cluster()
-async def test_g43_a_leader_that_dies_in_the_midst_of_it_is_replaced(
+async def test_a_leader_that_dies_in_the_midst_of_it_is_replaced(
     cluster: SimulatedCluster,
 ) -> None:
     """Seed G-43: there the receiver had no time-out, and waited for ever."""
@@ -408,7 +410,7 @@ def test_s10_a_receiver_whose_disk_refuses_a_piece_goes_on(call: str, fault: Dis
 
 
 @in_a_cluster()
-async def test_s16_g52_one_that_is_spoiled_on_its_way_is_refused_and_comes_again(
+async def test_s16_one_that_is_spoiled_on_its_way_is_refused_and_comes_again(
     cluster: SimulatedCluster,
 ) -> None:
     """hashicorp/raft e59f65d: nobody dies of it.  Seed G-52: it comes in pieces."""
@@ -500,15 +502,6 @@ async def last_word(leader: Server) -> None:
     """Say something that may or may not be done."""
     with suppress(trioraft.TrioraftError):
         await leader.do(Put("a", 3))
-
-
-@asynccontextmanager
-async def bringing(puppet: Puppet, to: str) -> AsyncGenerator[Line]:
-    """A stream on which a member played by hand brings a snapshot."""
-    async with puppet.transport.connect(puppet.cluster.addresses[to]) as connection:
-        await connection.send(encode(evolve(puppet.hello(to), installs=True)))
-        assert isinstance(decode(await connection.receive()), Hello)
-        yield Line(connection)
 
 
 KILLS = (DiskFault.CRASH_BEFORE, DiskFault.TORN, DiskFault.CRASH_AFTER)
@@ -669,3 +662,36 @@ def test_u6_sessions_that_came_by_snapshot_expire_like_the_others(
         assert [len(s._core.applier.sessions) for s in cluster.servers] == [0, 0, 0]
 
     test()
+
+
+@in_a_cluster()
+async def test_callers_whose_entries_come_by_snapshot_are_answered(
+    cluster: SimulatedCluster,
+) -> None:
+    """What a server appended while it led was committed, and another one tells what came of it."""
+    late = await one_that_needs_it(cluster)
+    slow_down(cluster, late)
+    cluster.start(late)
+    core = await cluster.until(lambda: cluster[late].leader and cluster[late]._core, 3)
+    ticket = Ticket(b"")
+    core.tickets.submit(ticket)
+    core.tickets.appended(core.tickets.take(), 3, 1)
+    with pytest.raises(OutcomeUnknown, match="a snapshot was installed before entry 3"):
+        await ticket.result()
+
+
+@in_a_cluster()
+async def test_the_clusters_time_does_not_fall_where_the_log_is_all_snapshot(
+    cluster: SimulatedCluster,
+) -> None:
+    """All wall clocks are set back while everything is down."""
+    await put(cluster, 1)
+    await compact(cluster)
+    before = stamped_time(cluster.judge.history[-1].payload)
+    cluster.kill()
+    await cluster.ended()
+    for host in cluster.hosts.values():
+        host.clock.set_wall(0.0)
+    cluster.start()
+    await cluster.settled(5)
+    assert stamped_time(cluster.judge.history[-1].payload) >= before

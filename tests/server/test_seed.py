@@ -6,7 +6,9 @@ expected outcome is what a correct library does.
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
@@ -18,13 +20,16 @@ from tests.server.puppets import Puppet, append, commands, state_on
 from tests.server.worlds import (
     TIMEOUT,
     Cluster,
+    Room,
     Say,
     a_cluster,
     a_running_cluster,
     in_virtual_time,
 )
+from tests.snapshots.worlds import bringing, offer, snapshot_of
 from trioraft import (
     Commit,
+    Config,
     LeaderChange,
     NotLeaderError,
     Server,
@@ -40,7 +45,8 @@ from trioraft._rules.messages import (
     RequestVoteReply,
 )
 from trioraft._state import HardState
-from trioraft.abc import Kind
+from trioraft.abc import Batch, Kind
+from trioraft.testing import MemoryTransport, SimulatedCluster, seeded_run, simulated_cluster
 
 
 async def one_follower(cluster: Cluster, **state: object) -> Server:
@@ -608,3 +614,177 @@ async def test_d9_rewriting_the_state_keeps_term_and_vote() -> None:
             assert (state.term, state.voted_for is not None) == (5, True)
             assert state.genesis is not None
             assert state.starts >= number
+
+
+# -- bugs of goraft's snapshots ----------------------------------------------------------------
+# G-09, and what of G-08 the rules alone show: tests/rules/test_snapshots.py.
+# G-22, G-26 to G-28: tests/snapshots/test_keeper.py.  G-14: tests/services/test_applier.py, too.
+
+ASKED = Config(snapshot_entries=None, snapshot_bytes=None, trailing_entries=0)
+
+
+@in_virtual_time
+async def test_g08_a_stale_snapshot_is_refused_and_lowers_nothing() -> None:
+    """There a late request rolled the state back, and the term with it."""
+    async with a_cluster(3) as cluster:
+        server = await one_follower(cluster)
+        cluster.disks["n1"].frames[:] = commands(1, *[(7, "x")] * 5)
+        async with Puppet(cluster, "n1").dial("n2") as line:
+            assert (await line.ask(append(7, (0, 0), *[(7, "x")] * 5, commit=5))).success
+        await trio.sleep(0.05)
+        assert server.last_applied == 5
+        for term, index, last_term in ((6, 9, 3), (7, 3, 7), (7, 5, 7)):
+            _, offered = snapshot_of(index, last_term)
+            async with bringing(Puppet(cluster, "n1"), "n2") as stream:
+                wanted = await stream.ask(offer(offered, term, cluster=None))
+            assert wanted.offset == offered.size, "nothing of it is wanted"
+            assert (server.term, server.last_applied) == (7, 5)
+            assert server.status().snapshot_index == 0
+
+
+def alone(test: Callable[[SimulatedCluster], Awaitable[None]]) -> Callable[[], None]:
+    """The test gets a server that is alone in its cluster, and has said 30 things."""
+
+    async def main() -> None:
+        async with simulated_cluster(Room, servers=1, config=ASKED) as cluster:
+            cluster.start()
+            await cluster.settled(5)
+            for number in range(30):
+                await cluster["n1"].do(Say(f"{number}"))
+            await test(cluster)
+
+    @functools.wraps(test)
+    def run() -> None:
+        seeded_run(1, main)
+
+    del run.__wrapped__  # type: ignore[attr-defined]  pytest would ask for a fixture
+    return run
+
+
+async def again(cluster: SimulatedCluster, power: bool = False) -> Server:
+    """Kill the server, and start it anew."""
+    (cluster.power_off if power else cluster.kill)("n1")
+    await cluster.ended()
+    cluster.start()
+    await cluster.settled(5)
+    return cluster["n1"]
+
+
+SNAPSHOTS = "/n1/snapshots"
+
+
+@alone
+async def test_g14_what_is_said_while_a_snapshot_is_taken_is_applied_once(
+    cluster: SimulatedCluster,
+) -> None:
+    said = [f"{number}" for number in range(30)]
+    for round_ in range(5):
+        cluster.take_snapshot("n1")
+        for number in range(5):
+            said.append(f"{round_} {number}")
+            await cluster["n1"].do(Say(said[-1]))
+        assert (await again(cluster)).state_machine.lines == said
+
+
+@alone
+async def test_g23_what_is_cut_behind_a_compacted_log_is_cut_in_the_right_place(
+    cluster: SimulatedCluster,
+) -> None:
+    """There the kept entries had the offsets of the old file."""
+    server = cluster["n1"]
+    await server.take_snapshot()
+    storage = server._storage
+    base = server._core.node.log.base_index
+    term = server.term
+    await trio.sleep(0.1)
+    for cut, texts in ((base, ["a", "b", "c"]), (base + 1, ["B", "C"]), (base + 2, ["CC"])):
+        entries = commands(cut + 1, *[(term, text) for text in texts])
+        await server._core.log._storage._storage.write(Batch(cut=cut, entries=entries))  # type: ignore[attr-defined]
+    assert storage is not None
+    cluster.judge.disks.clear()
+    lines = (await again(cluster)).state_machine.lines
+    assert lines[30:] == ["a", "B", "CC"]
+
+
+@alone
+async def test_g24_what_a_crash_has_left_in_the_making_is_removed_at_the_start(
+    cluster: SimulatedCluster,
+) -> None:
+    await cluster["n1"].take_snapshot()
+    cluster.kill()
+    await cluster.ended()
+    files = cluster.hosts["n1"].files
+    for name in ("taking.part", "incoming.part"):
+        handle = files.create(f"{SNAPSHOTS}/{name}")
+        files.pwrite(handle, b"half of a snapshot", 0)
+        files.close(handle)
+    server = await again(cluster)
+    assert len(files.names(SNAPSHOTS)) == 1
+    await server.do(Say("more"))
+    assert await server.take_snapshot() == server.last_applied
+    assert (await again(cluster)).state_machine.lines[-1] == "more"
+
+
+@alone
+async def test_g25_g27_a_snapshot_is_durable_before_its_name_and_the_name_before_the_log_forgets(
+    cluster: SimulatedCluster,
+) -> None:
+    files = cluster.hosts["n1"].files
+    files.calls.clear()
+    await cluster["n1"].take_snapshot()
+    await trio.sleep(0.1)
+    made = [call.name for call in files.calls if call.path.startswith(SNAPSHOTS)]
+    assert made.index("pwrite") < made.index("fdatasync") < made.index("rename")
+    assert made.index("rename") < len(made) - 1 - made[::-1].index("sync_directory")
+    written = [call.path.startswith(SNAPSHOTS) for call in files.calls if call.name == "pwrite"]
+    assert written == sorted(written, reverse=True), "the log hears of it last"
+    assert not written[-1]
+    assert (await again(cluster, power=True)).state_machine.lines == [*map(str, range(30))]
+
+
+@alone
+async def test_g29_a_start_from_a_snapshot_writes_nothing_of_it(cluster: SimulatedCluster) -> None:
+    """There it wrote the commit index 0 over 20; and the peers that it had been given."""
+    server = cluster["n1"]
+    await server.take_snapshot()
+    await trio.sleep(0.1)
+    before = server.status()
+    cluster.kill()
+    await cluster.ended()
+    files = cluster.hosts["n1"].files
+    files.calls.clear()
+    cluster.start()
+    await cluster.until(lambda: cluster["n1"].last_applied >= before.snapshot_index, 5)
+    after = cluster["n1"].status()
+    assert after.commit_index >= before.snapshot_index
+    assert (after.snapshot_index, after.cluster) == (before.snapshot_index, before.cluster)
+    assert after.term >= before.term
+    touched = {call.name for call in files.calls if call.path.startswith(SNAPSHOTS)}
+    assert touched <= {"exists", "names", "open", "pread", "size", "close", "sync_directory"}
+
+
+@alone
+async def test_g22_a_bit_that_turns_in_a_snapshot_is_told_with_its_file_and_place(
+    cluster: SimulatedCluster,
+) -> None:
+    """There a flipped bit was taken for the end of what had been written."""
+    await cluster["n1"].take_snapshot()
+    await trio.sleep(0.1)
+    cluster.kill()
+    await cluster.ended()
+    host = cluster.hosts["n1"]
+    (name,) = host.files.names(SNAPSHOTS)
+    host.files.flip(f"{SNAPSHOTS}/{name}", 90, 3)
+    host.lost = "a bit has turned"
+    server = Server(
+        "n1",
+        None,
+        MemoryTransport(cluster.network, host.address),
+        Room(),
+        initial_cluster={"n1": host.address},
+        storage=host.storage(),
+    )
+    with pytest.raises(trioraft.StorageCorrupt) as caught:
+        await server.serve()
+    assert caught.value.file == "the snapshot of entry 31 and term 1"
+    assert caught.value.offset > 0

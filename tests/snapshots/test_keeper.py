@@ -122,7 +122,7 @@ async def test_what_the_rules_are_told_and_what_they_may_forget(
     ]
 
 
-async def test_the_log_may_forget_nothing_before_the_snapshot_is_durable() -> None:
+async def test_g27_the_log_may_forget_nothing_before_the_snapshot_is_durable() -> None:
     """Seed G-27: there it forgot although the snapshot had failed."""
     world = World(**ASKED)
     gate = world.store.gates["save"] = trio.Event()
@@ -289,7 +289,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_one_that_can_not_be_taken_costs_nothing_but_itself(
+async def test_g27_g28_one_that_can_not_be_taken_costs_nothing_but_itself(
     fault: Callable[[World], Callable[[], None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Seeds G-27, G-28: there the log was gone all the same, and no later one was ever taken."""
@@ -312,7 +312,7 @@ async def test_one_that_can_not_be_taken_costs_nothing_but_itself(
         assert [event.index for event in world.host.events] == [3]
 
 
-async def test_after_a_failure_it_is_tried_again_when_the_log_has_grown_as_much() -> None:
+async def test_g28_after_a_failure_it_is_tried_again_when_the_log_has_grown_as_much() -> None:
     """Seed G-28."""
     world = World(snapshot_entries=4, snapshot_bytes=None)
     world.store.refuses["save"] = FULL
@@ -455,7 +455,7 @@ async def test_a_name_that_a_failure_has_left_goes_with_the_next_one() -> None:
 LOG = Log(((1, 1),), 200)
 
 
-async def test_at_a_start_the_newest_by_number_counts() -> None:
+async def test_g26_at_a_start_the_newest_by_number_counts() -> None:
     """Seed G-26: there it was the last name by the order of letters, and term 9 beat term 10."""
     store = Store()
     store.put(9, snapshot_of(9, 9, b"old")[0], term=9)
@@ -472,7 +472,7 @@ async def test_at_a_start_the_newest_by_number_counts() -> None:
     assert store.held == [100]
 
 
-async def test_a_damaged_one_gives_way_to_the_one_before_if_the_log_goes_on_from_there(
+async def test_g26_a_damaged_one_gives_way_to_the_one_before_if_the_log_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Seed G-26."""
@@ -502,7 +502,7 @@ async def test_a_damaged_one_is_no_loss_while_the_log_holds_everything() -> None
     assert store.held == [40]
 
 
-async def test_a_damaged_one_that_is_needed_is_refused_with_its_place() -> None:
+async def test_g22_a_damaged_one_that_is_needed_is_refused_with_its_place() -> None:
     """Seed G-22: what is damaged is told, and never taken for what was never there."""
     store = Store()
     data = snapshot_of(30, state=b"x")[0]
@@ -726,11 +726,12 @@ async def test_a_gap_is_the_disks_fault_and_no_bug() -> None:
 async def test_what_is_written_is_what_was_captured() -> None:
     world = World(**ASKED)
     async with running(world):
-        await world.apply(2, value=5)
+        await world.apply(2, value=5, time=7.5)
         summary = await world.keeper.take()
     reader = Reader(world.store.file(summary.head))
     assert reader.head == summary.head
     assert (reader.head.cluster, reader.head.index) == (CLUSTER, 2)
+    assert reader.head.time == 7.5
     assert reader.head.configuration == world.host.node.configuration
     assert list(reader.sessions()) == []
     assert reader.state().read() == bytes([5, 5])

@@ -234,4 +234,3 @@ async def test_two_followers_are_served_side_by_side(autojump_clock: MockClock) 
         world.send(C)
         await wait_all_tasks_blocked()
         assert len(world.dialled) == began + 1, "the one does not wait for the other"
-

@@ -14,6 +14,7 @@ from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from tests.rules.worlds import take
+from tests.server.puppets import Line, Puppet
 from tests.services.fakes import Fail, FakeStorage, Machine, Note, Wire, connected
 from trioraft import Config, StorageError
 from trioraft._applier import Applier
@@ -37,7 +38,7 @@ from trioraft._stopwatch import Stopwatch
 from trioraft._storage.memory import MemorySnapshots
 from trioraft._tickets import Tickets
 from trioraft._transport.conversation import LOST, bare_errors
-from trioraft._wire.codec import Ping, Pong, decode, encode
+from trioraft._wire.codec import Hello, Ping, Pong, decode, encode
 from trioraft._wire.frames import Kind, frame
 from trioraft._wire.installing import SnapshotOffer
 from trioraft.abc import Connection, SnapshotId
@@ -201,10 +202,10 @@ class World:
     async def _restore(self) -> None:
         self.restored.append((await self.keeper.restore()).index)
 
-    async def apply(self, count: int, value: int = 0) -> None:
+    async def apply(self, count: int, value: int = 0, time: float = 0.0) -> None:
         """Let so many more entries be applied."""
         first = self.recent.last + 1
-        self.recent.append(first, [note(first + n, value) for n in range(count)])
+        self.recent.append(first, [note(first + n, value, time=time) for n in range(count)])
         self.applier.advance(self.recent.last)
         await wait_all_tasks_blocked()
 
@@ -399,3 +400,12 @@ async def sending(node: Node, state: bytes) -> AsyncGenerator[tuple[Sending, End
         nursery.start_soon(world.sender.run)
         yield world, End(mine)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def bringing(puppet: Puppet, to: str) -> AsyncGenerator[Line]:
+    """A stream on which a member played by hand brings a snapshot."""
+    async with puppet.transport.connect(puppet.cluster.addresses[to]) as connection:
+        await connection.send(encode(evolve(puppet.hello(to), installs=True)))
+        assert isinstance(decode(await connection.receive()), Hello)
+        yield Line(connection)

@@ -130,7 +130,7 @@ class Sender:
     ) -> None:
         host, head, name = self._host, summary.head, effect.peer.name
         if host.node.tenure != effect.tenure:
-            return  # dialling has taken time: this server may follow another one by now
+            return  # dialling takes time: by now another one may lead
         offer = SnapshotOffer(
             host.node.term, head.cluster, head.index, head.term, summary.size, summary.digest
         )

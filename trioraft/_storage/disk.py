@@ -13,6 +13,7 @@ from attrs import define
 
 from trioraft._errors import StorageError, StorageLocked
 from trioraft._storage.files import Files, OsFiles
+from trioraft._storage.names import SNAPSHOTS
 from trioraft._storage.segments import SegmentLog
 from trioraft._storage.snapshots import SnapshotDirectory
 from trioraft._storage.worker import Hop, Worker
@@ -85,7 +86,7 @@ class DiskStorage:
         self._hop = hop
         self._in_use: _InUse | None = None
         self._snapshots = SnapshotDirectory(
-            os.path.join(directory, "snapshots"), files=system, hop=hop
+            os.path.join(directory, SNAPSHOTS), files=system, hop=hop
         )
 
     @property

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
-from typing import BinaryIO, Final, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from attrs import define, field, frozen
 
@@ -24,6 +23,7 @@ from trioraft._storage.chain import check_whole, link
 from trioraft._storage.files import OsFiles, read_all
 from trioraft._storage.image import Image
 from trioraft._storage.layout import Header
+from trioraft._storage.names import LOCK, SNAPSHOTS, segment_name, segment_number, snapshot_name
 from trioraft._storage.replay import replay
 from trioraft._storage.shelf import Shelf
 from trioraft._storage.streams import telling
@@ -32,10 +32,6 @@ from trioraft._wire.frames import FrameError, cut_frames
 from trioraft.abc import Recovered, SnapshotId
 
 T = TypeVar("T")
-
-_SEGMENT: Final = re.compile(r"([0-9]{16})\.log")
-_LOCK: Final = "lock"
-_SNAPSHOTS: Final = "snapshots"
 
 
 class _Untouched(OsFiles):
@@ -105,7 +101,7 @@ def is_data_directory(directory: str) -> bool:
         OSError: there is none, or it can't be read.
     """
     names = os.listdir(directory)
-    return bool({_LOCK, _SNAPSHOTS}.intersection(names)) or any(map(_SEGMENT.fullmatch, names))
+    return bool({LOCK, SNAPSHOTS}.intersection(names)) or any(map(segment_number, names))
 
 
 def is_in_use(directory: str) -> bool:
@@ -115,7 +111,7 @@ def is_in_use(directory: str) -> bool:
         OSError: nobody may look.
     """
     try:
-        file = os.open(os.path.join(directory, _LOCK), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(os.path.join(directory, LOCK), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -148,10 +144,10 @@ def look_at_snapshots(
     Raises:
         StorageError: nobody can say which there are.
     """
-    place, files = os.path.join(directory, _SNAPSHOTS), _Untouched()
+    place, files = os.path.join(directory, SNAPSHOTS), _Untouched()
     shelf = Shelf(place, files)
     for one in shelf.snapshots():
-        path = os.path.join(place, f"{one.index:020}-{one.term:020}.snapshot")
+        path = os.path.join(place, snapshot_name(one))
         found: T | StorageError
         try:
             found = shelf.load(Permit(), one, partial(read, one, path))
@@ -201,9 +197,9 @@ class _Look:
         self._flaws: list[StorageError] = []
 
     def result(self) -> LogFound:
-        found = filter(None, map(_SEGMENT.fullmatch, os.listdir(self._directory)))
-        numbers = sorted(int(match[1]) for match in found)
-        if not numbers and os.path.isdir(os.path.join(self._directory, _SNAPSHOTS)):
+        found = map(segment_number, os.listdir(self._directory))
+        numbers = sorted(number for number in found if number is not None)
+        if not numbers and os.path.isdir(os.path.join(self._directory, SNAPSHOTS)):
             reason = "the log is missing: there are snapshots"
             self._flaws.append(StorageCorrupt(self._path(1), 0, reason))
         headers = list(filter(None, map(self._header, numbers)))
@@ -276,7 +272,7 @@ class _Look:
             self._torn = Torn(path, end)
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._directory, f"{number:016}.log")
+        return os.path.join(self._directory, segment_name(number))
 
     def _read(self, path: str, size: int | None = None) -> bytes:
         with telling(path):

@@ -26,11 +26,11 @@ from trioraft._storage.files import Files, make_directory, read_all, refusal, wr
 from trioraft._storage.following import check_follows
 from trioraft._storage.image import Image
 from trioraft._storage.layout import DATA, Header
+from trioraft._storage.names import LOCK, segment_name, segment_number
 from trioraft._storage.replay import read_tail, replay, replay_taken
 from trioraft._wire.frames import FrameError, cut_frames, identity
 from trioraft.abc import Batch, Recovered
 
-_SEGMENT: Final = re.compile(r"([0-9]{16})\.log")
 _SPARE: Final = re.compile(r"[0-9a-f]{16}\.spare")
 _ZEROS: Final = bytes(1 << 20)
 
@@ -82,12 +82,12 @@ class SegmentLog:
         """
         with self._failing_for_good(self._directory):
             make_directory(self._files, self._directory)
-            self._lock = self._files.lock(self._path("lock"))
+            self._lock = self._files.lock(self._path(LOCK))
             names = self._files.names(self._directory)
             self._files.sync_directory(self._directory)
             for name in filter(_SPARE.fullmatch, names):
                 self._files.unlink(self._path(name))
-            self._recover([int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match])
+            self._recover([number for number in map(segment_number, names) if number is not None])
         recovered = self._image.recovered()
         self._image.configurations = []  # they were for the asker alone
         return recovered
@@ -343,7 +343,7 @@ class SegmentLog:
         return os.path.join(self._directory, name)
 
     def _segment_path(self, number: int) -> str:
-        return self._path(f"{number:016}.log")
+        return self._path(segment_name(number))
 
     def _spare_path(self, salt: bytes) -> str:
         return self._path(f"{salt.hex()}.spare")

@@ -7,19 +7,18 @@ durable and has been read back.  Nothing here waits for an event loop: workers' 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, TypeVar
 
 from trioraft._storage.files import Files, make_directory, read_all
+from trioraft._storage.names import snapshot_id, snapshot_name
 from trioraft._storage.streams import reading, telling, write_piece, writing
 from trioraft._storage.worker import Permit
 from trioraft.abc import Check, SnapshotId
 
 T = TypeVar("T")
 
-_NAME: Final = re.compile(r"([0-9]{20})-([0-9]{20})\.snapshot")
 _TAKING: Final = "taking.part"
 _INCOMING: Final = "incoming.part"
 
@@ -49,12 +48,12 @@ class Shelf:
 
     def snapshots(self) -> list[SnapshotId]:
         """All that are whole, by index and term, as numbers."""
-        found = list(filter(None, map(_NAME.fullmatch, self._names())))
+        found = sorted(filter(None, map(snapshot_id, self._names())))
         if found:
             # Whoever made one may have died, or been refused, before its name was durable.
             with telling(self._directory):
                 self._files.sync_directory(self._directory)
-        return sorted(SnapshotId(int(name[1]), int(name[2])) for name in found)
+        return found
 
     def save(
         self, permit: Permit, snapshot: SnapshotId, write: Callable[[BinaryIO], None], check: Check
@@ -183,4 +182,4 @@ class Shelf:
         return os.path.join(self._directory, name)
 
     def _snapshot_path(self, snapshot: SnapshotId) -> str:
-        return self._path(f"{snapshot.index:020}-{snapshot.term:020}.snapshot")
+        return self._path(snapshot_name(snapshot))
