@@ -155,7 +155,8 @@ SNAPSHOT_RULES: Final = (
     Bug(
         name="live follower's entries compacted",
         file=_RULES,
-        old="        last = min([last, *(max(_has(progress), event.floor) for progress in live)])\n",
+        old="        last = min([last, *(max(_has(progress), event.floor) for progress in live)])"
+        "\n",
         new="",
         story="a follower that is a little behind is sent the whole state again and again: "
         "hashicorp/raft, TrailingLogs",

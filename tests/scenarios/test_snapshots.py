@@ -676,7 +676,7 @@ async def test_callers_whose_entries_come_by_snapshot_are_answered(
     ticket = Ticket(b"")
     core.tickets.submit(ticket)
     core.tickets.appended(core.tickets.take(), 3, 1)
-    with pytest.raises(OutcomeUnknown, match="a snapshot was installed before entry 3"):
+    with trio.fail_after(10), pytest.raises(OutcomeUnknown, match="a snapshot was installed"):
         await ticket.result()
 
 
@@ -691,7 +691,7 @@ async def test_the_clusters_time_does_not_fall_where_the_log_is_all_snapshot(
     cluster.kill()
     await cluster.ended()
     for host in cluster.hosts.values():
-        host.clock.set_wall(0.0)
+        host.clock.set_wall(-1e6)
     cluster.start()
     await cluster.settled(5)
     assert stamped_time(cluster.judge.history[-1].payload) >= before

@@ -136,6 +136,32 @@ async def test_g27_the_log_may_forget_nothing_before_the_snapshot_is_durable() -
     assert [event.index for event in world.host.events] == [3], "as it was when it was begun"
 
 
+async def test_what_is_applied_while_one_is_written_counts_for_the_next_one() -> None:
+    world = World(snapshot_entries=4, snapshot_bytes=None)
+    gate = world.store.gates["save"] = trio.Event()
+    async with running(world):
+        await world.apply(4)
+        await world.apply(3)
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert world.store.held == [4]
+        await world.apply(1)
+        await wait_all_tasks_blocked()
+        assert world.store.held == [8]
+
+
+@pytest.mark.parametrize("way", ["recover", "recover_from"])
+async def test_a_machine_that_cannot_be_what_a_snapshot_says_is_told_as_such(way: str) -> None:
+    def refuse(_: object) -> None:
+        raise KeyError("another machine's")
+
+    store, machine = Store(), Saver()
+    store.put(20, snapshot_of(20)[0])
+    setattr(machine, way, refuse)
+    with pytest.raises(StorageError, match="can't recover from its snapshot: KeyError: .another"):
+        await World(machine, store=store).keeper.recover(LOG, CLUSTER)
+
+
 # -- who asks ----------------------------------------------------------------------------------
 
 

@@ -147,12 +147,15 @@ class Keeper:
         """Let the machine, and all that is replicated beside it, be what the newest one says.
 
         Returns its head: by then another one may be the newest.
+
+        Raises:
+            StorageError: the disk refuses, or the machine does.
         """
         with self.lent() as summary, self._applier.restoring():
             head, before = summary.head, self._applier.applied
             sessions, state = await self._store.load(id_of(head), self._read)
             if state is not None:
-                with self._stopwatch.timing("recover"):
+                with self._stopwatch.timing("recover"), _recovering():
                     self._machine.recover(state)
             self._applier.stands_at(head.index, head.term, head.time, sessions)
         self._begin_anew()
@@ -167,7 +170,8 @@ class Keeper:
         recover_from = getattr(self._machine, "recover_from", None)
         if recover_from is None:
             return sessions, reader.state().read()
-        recover_from(reader.state())
+        with _recovering():
+            recover_from(reader.state())
         return sessions, None
 
     # -- taking --------------------------------------------------------------------------------
@@ -256,6 +260,7 @@ class Keeper:
             if before is not None and before.head.index == self._applier.applied:
                 return before
             total = self._total
+            self._begin_anew()  # what is applied from here on counts for the next one
             try:
                 newest = await self._save(self._applier.capture())
             except Exception as error:  # noqa: BLE001
@@ -263,7 +268,7 @@ class Keeper:
                 return error
             self.newest = newest
             self._marks.append((newest.head.index, total))
-            self._begin_anew()
+            self._least_bytes = newest.size / _GROWTH
             # Only now, with all of it durable and read back, may the log forget (seed G-27).
             now = self._host.clock.now()
             self._host.step(events.SnapshotTaken(now, newest.head.index, self._floor()))
@@ -383,6 +388,16 @@ class Keeper:
         self._held.discard(one)
         self._kept_until.pop(one, None)
         self._lent.pop(one, None)
+
+
+@contextmanager
+def _recovering() -> Iterator[None]:
+    """What a machine raises when it is to be what a snapshot says; another one's, perhaps."""
+    try:
+        yield
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise StorageError(f"the machine can't recover from its snapshot: {what}") from error
 
 
 def _outcome_of(taken: Summary | Exception) -> outcome.Outcome[Summary]:
