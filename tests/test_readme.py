@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Self
 import pytest
 import trio
 
+from tests.ports import free_ports
 from trioraft.testing import RaftSimulation
 
 README = Path(__file__).parent.parent / "README.md"
@@ -71,12 +71,7 @@ class _Terminals:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-        self._ports = {
-            f"700{n}": str(listener.getsockname()[1]) for n, listener in enumerate(listeners, 1)
-        }
-        for listener in listeners:
-            listener.close()
+        self._ports = {f"700{n}": str(port) for n, port in enumerate(free_ports(3), 1)}
         self._servers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -101,6 +96,7 @@ class _Terminals:
     def _until_healthy(self) -> None:
         for port in map(int, self._ports.values() if self._servers else []):
             for _ in range(400):
+                assert all(server.poll() is None for server in self._servers), "one has ended"
                 connection = HTTPConnection("127.0.0.1", port, timeout=5)
                 with suppress(OSError):
                     connection.request("GET", "/healthz")

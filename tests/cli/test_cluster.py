@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
+
 pytestmark = pytest.mark.processes
 
 SECONDS = 20.0
@@ -28,10 +30,7 @@ def trioraft(*arguments: str) -> list[str]:
 
 class Cluster:
     def __init__(self, directory: Path) -> None:
-        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-        self.ports = [listener.getsockname()[1] for listener in listeners]
-        for listener in listeners:
-            listener.close()
+        self.ports = free_ports(3)
         self.directory = directory
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.all: list[subprocess.Popen[bytes]] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 import trio
+
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.processes
 
@@ -121,11 +122,8 @@ class Nodes:
 
     def __init__(self, nursery: trio.Nursery, directory: Path) -> None:
         self.nursery = nursery
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-        ports = [listener.getsockname()[1] for listener in sockets]
-        for listener in sockets:
-            listener.close()
-        self.cluster = {f"n{n}": f"ws://127.0.0.1:{port}" for n, port in enumerate(ports, 1)}
+        ports = enumerate(free_ports(3), 1)
+        self.cluster = {f"n{n}": f"ws://127.0.0.1:{port}" for n, port in ports}
         self.nodes = {name: Node(name, directory, self.cluster) for name in self.cluster}
         self.acknowledged: list[str] = []
 

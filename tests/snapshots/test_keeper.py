@@ -158,7 +158,7 @@ async def test_a_machine_that_cannot_be_what_a_snapshot_says_is_told_as_such(way
     store, machine = Store(), Saver()
     store.put(20, snapshot_of(20)[0])
     setattr(machine, way, refuse)
-    with pytest.raises(StorageError, match="can't recover from its snapshot: KeyError: .another"):
+    with pytest.raises(StorageError, match=r"can't recover from its snapshot: KeyError: .another"):
         await World(machine, store=store).keeper.recover(LOG, CLUSTER)
 
 
