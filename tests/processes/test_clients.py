@@ -27,6 +27,14 @@ class Tellers:
         self.cluster = cluster
         self.done: dict[str, list[tuple[int, int]]] = {who: [] for who in WRITERS}
         """By client: the number of what it has said, and the entry."""
+        self._processes: list[trio.Process] = []
+        self._is_over = False
+
+    def end(self) -> None:
+        """Kill them; what they had printed is still read."""
+        self._is_over = True
+        for process in self._processes:
+            process.kill()
 
     async def run(self, who: str) -> None:
         command = [sys.executable, "-m", "tests.processes.teller", who, *self.cluster.values()]
@@ -34,6 +42,7 @@ class Tellers:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
         )
         assert process.stdout is not None
+        self._processes.append(process)
         try:
             rest = b""
             async with process.stdout:
@@ -42,7 +51,8 @@ class Tellers:
                     for line in lines:
                         _, number, index = line.split()
                         self.done[who].append((int(number), int(index)))
-            raise AssertionError(f"{who} has ended: {await process.wait()}")
+            if not self._is_over:
+                raise AssertionError(f"{who} has ended: {await process.wait()}")
         finally:
             with trio.CancelScope(shield=True):
                 process.kill()
@@ -64,8 +74,10 @@ async def telling(nodes: Nodes) -> AsyncGenerator[Tellers]:
     async with trio.open_nursery() as nursery:
         for who in WRITERS:
             nursery.start_soon(tellers.run, who)
-        yield tellers
-        nursery.cancel_scope.cancel()
+        try:
+            yield tellers
+        finally:
+            tellers.end()
 
 
 async def another(nodes: Nodes, than: Node) -> Node:
