@@ -104,6 +104,7 @@ async def test_a_handle_that_was_never_sent_is_done_by_resume() -> None:
         assert await lines(client) == ["b", "a"]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(6))
 def test_every_command_is_done_once_while_leaders_fall(seed: int) -> None:
     """Pipelined by many tasks, over killed, cut off and paused leaders.  The seed is the name."""
@@ -176,6 +177,7 @@ def tables(cluster: Cluster) -> list[int]:
     return [len(server._core.applier.sessions) for server in cluster.up]
 
 
+@pytest.mark.unmeasured
 def test_sessions_of_who_is_gone_expire_though_nothing_else_happens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -167,6 +167,7 @@ def later_words() -> dict[str, WireMessage | bytes]:
     }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", ["n1", "n2", "n3"])
 @pytest.mark.parametrize("what", later_words())
 @in_virtual_time

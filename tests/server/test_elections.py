@@ -296,6 +296,7 @@ async def test_f5_one_way_loss_of_all_followers_brings_another_leader(toward: st
         await cluster.settled(within=3)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("pairs", list(itertools.combinations(range(6), 2)))
 @in_virtual_time
 async def test_f5_any_two_one_way_losses_leave_or_find_a_leader(pairs: tuple[int, int]) -> None:
@@ -601,6 +602,7 @@ async def wreck_and_recover(seed: int, turns: int = 15) -> None:
         await cluster.settled()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(54))
 def test_after_any_faults_a_leader_is_found_and_nothing_promised_is_lost(seed: int) -> None:
     run_seeded(seed, partial(wreck_and_recover, seed))

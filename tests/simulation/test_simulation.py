@@ -33,12 +33,14 @@ def run(seed: int, experiment: Experiment) -> Report:
     return play(experiment.scenario(Trial(seed)))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_once_failed_does_not_fail_again(seed: int) -> None:
     """The list grows by each seed that found something; see `seeds.txt`."""
     assert run(seed, library()).failure is None
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(5))
 def test_a_calm_cluster_elects_once_and_does_all_that_it_is_asked(seed: int) -> None:
     report = run(seed, attrs.evolve(library(CALM), seconds=5.0))

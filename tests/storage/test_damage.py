@@ -71,6 +71,7 @@ def comes_out_right(course: Course, path: str, size: int) -> bool:
     return refused is None
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("damage", [flip, zero, truncate])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_every_byte(number: int, damage: Damage) -> None:
