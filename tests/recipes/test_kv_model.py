@@ -18,6 +18,7 @@ from trioraft.recipes.kv import (
     Scan,
     Transaction,
 )
+from trioraft.testing._states import state_of
 
 from .alone import Alone
 
@@ -145,10 +146,10 @@ def test_a_recovered_map_goes_on_as_the_other_one(before: list[Any], behind: lis
     alone, other = Alone(), Alone()
     for command in before:
         outcome(alone, command)
-    other.machine.recover(alone.machine.save())
+    other.machine.recover(state_of(alone.machine))
     for command in behind:
         assert outcome(other, command) == outcome(alone, command)
-    assert other.machine.save() == alone.machine.save()
+    assert state_of(other.machine) == state_of(alone.machine)
 
 
 @settings(deadline=None)
