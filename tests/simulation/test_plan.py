@@ -83,8 +83,9 @@ async def befalls(*plan: Fault, servers: int = 3, seconds: float = 2.0) -> Misch
     return mischief
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", sorted(FAULTS))
-@pytest.mark.parametrize("server", ["n1", pytest.param(LEADER, marks=pytest.mark.unmeasured)])
+@pytest.mark.parametrize("server", ["n1", LEADER])
 def test_each_kind_comes_and_is_recovered_from(kind: str, server: str) -> None:
     fault = Fault(0.3, kind, server, ("n2", "n3"), seconds=0.7, amount=0.8)
     mischief = seeded_run(3, befalls, fault)
