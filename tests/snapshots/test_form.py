@@ -79,7 +79,7 @@ def test_what_was_written_is_what_is_read(
     assert read(data) == (HEAD, sessions, state)
 
 
-def test_a_large_state_is_many_pieces_and_is_read_as_one_file() -> None:
+def test_g52_a_large_state_is_many_pieces_and_is_read_as_one_file() -> None:
     state = Random(1).randbytes(3 * PIECE_BYTES + 5) + bytes(2 * PIECE_BYTES)
     data = made(state, (b"s",))
     assert len(state) - PIECE_BYTES > len(data) > 3 * PIECE_BYTES, "zeros are small, chance is not"

@@ -72,7 +72,7 @@ async def test_from_wherever_the_follower_likes(autojump_clock: MockClock) -> No
             await end.hear()
 
 
-async def test_pieces_grow_on_a_good_line(autojump_clock: MockClock) -> None:
+async def test_g52_it_travels_in_pieces_that_grow_on_a_good_line(autojump_clock: MockClock) -> None:
     async with sending(a_leader(), LARGE) as (world, end):
         world.send(B)
         _, _, sizes = await fetched(end)
