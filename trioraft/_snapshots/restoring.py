@@ -23,7 +23,8 @@ from trioraft._snapshots.form import (
     verify,
     write_snapshot,
 )
-from trioraft.abc import SnapshotId, SnapshotStore
+from trioraft._snapshots.naming import id_of
+from trioraft.abc import SnapshotStore
 
 Path = str | os.PathLike[str]
 
@@ -44,7 +45,7 @@ async def start_from(path: Path, store: SnapshotStore, compression: Compression)
     try:
         # A few pages, and nothing else goes on here before a server has started.
         head = _read_head(path)
-        await store.save(SnapshotId(head.index, head.term), source.rewrite, source.check)
+        await store.save(id_of(head), source.rewrite, source.check)
     except Damaged as error:
         raise StorageCorrupt(os.fspath(path), error.offset, error.reason) from error
     return source.summary

@@ -23,11 +23,12 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.node import Node
 from trioraft._snapshots.form import Summary
 from trioraft._snapshots.keeper import Keeper
+from trioraft._snapshots.naming import id_of
 from trioraft._snapshots.progress import Progress
 from trioraft._transport.conversation import LOST, Conversation, bare_errors
 from trioraft._wire.codec import FROM_INSTALLING, WireMessage
 from trioraft._wire.installing import SnapshotOffer, SnapshotPiece, SnapshotWanted
-from trioraft.abc import Connection, SnapshotId
+from trioraft.abc import Connection
 
 _LOG: Final = logging.getLogger("trioraft.server")
 
@@ -135,7 +136,7 @@ class Sender:
             host.node.term, head.cluster, head.index, head.term, summary.size, summary.digest
         )
         conversation.post(offer)
-        one = SnapshotId(head.index, head.term)
+        one = id_of(head)
         pace, number = self._pace(effect.peer), 0
         sent_at = host.clock.now()
         while (offset := await requests.next()) < summary.size:

@@ -28,6 +28,7 @@ from trioraft._storage.image import Image
 from trioraft._storage.layout import DATA, Header
 from trioraft._storage.names import LOCK, segment_name, segment_number
 from trioraft._storage.replay import read_tail, replay, replay_taken
+from trioraft._storage.streams import telling
 from trioraft._wire.frames import FrameError, cut_frames, identity
 from trioraft.abc import Batch, Recovered
 
@@ -350,14 +351,12 @@ class SegmentLog:
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
-        try:
+        with telling(path):
             file = self._files.open(path)
             try:
                 yield file
             finally:
                 self._files.close(file)
-        except OSError as error:
-            raise refusal(path, error) from error
 
     @contextmanager
     def _failing_for_good(self, path: str) -> Iterator[None]:
