@@ -57,6 +57,7 @@ def test_the_readmes_command_lines_work(tmp_path: Path) -> None:
         status = json.loads(answers[2])
         assert status["member_count"] == 3
         assert "digest" in terminals.output(save)
+        _members_come_and_go(terminals)
         terminals.kill()
         assert terminals.output(inspect).endswith("all of it is whole\n")
 
@@ -66,13 +67,28 @@ def test_the_readmes_command_lines_work(tmp_path: Path) -> None:
         assert json.loads(answers[1])["cluster"] != status["cluster"]
 
 
+def _members_come_and_go(terminals: _Terminals) -> None:
+    """The lines of that section, one after the other."""
+    ((join, *asks),) = _command_lines("Servers come and go")
+    terminals.start(join, 4)
+    add, plan, remove, transfer, members = asks
+    terminals.output(add)
+    assert "n2" in terminals.output(plan)
+    terminals.output(remove)
+    terminals.ends(2)
+    terminals.output(transfer)
+    told = terminals.output(members)
+    assert "n4" in told
+    assert "n2" not in told
+
+
 class _Terminals:
     """Where command lines are typed as they stand there, but for ports that are free here."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._ports = {f"700{n}": str(port) for n, port in enumerate(free_ports(3), 1)}
-        self._servers: list[subprocess.Popen[bytes]] = []
+        self._ports = {f"700{n}": str(port) for n, port in enumerate(free_ports(4), 1)}
+        self._servers: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,16 +103,25 @@ class _Terminals:
             own = own.replace(
                 "--listen ws://127.0.0.1:7001", f"--listen ws://127.0.0.1:700{number}"
             )
-            process = subprocess.Popen(
-                self._words(own), cwd=self._directory, stderr=subprocess.DEVNULL
-            )
-            self._servers.append(process)
+            self.start(own, number)
         self._until_healthy()
 
+    def start(self, line: str, number: int) -> None:
+        """Start one server by this line."""
+        self._servers[number] = subprocess.Popen(
+            self._words(line), cwd=self._directory, stderr=subprocess.DEVNULL
+        )
+
+    def ends(self, number: int) -> None:
+        """A server ends by itself, in good order."""
+        assert self._servers.pop(number).wait(timeout=20) == 0
+
     def _until_healthy(self) -> None:
-        for port in map(int, self._ports.values() if self._servers else []):
+        for number in sorted(self._servers):
+            port = int(self._ports[f"700{number}"])
             for _ in range(400):
-                assert all(server.poll() is None for server in self._servers), "one has ended"
+                ended = [n for n, server in self._servers.items() if server.poll() is not None]
+                assert not ended, "one has ended"
                 connection = HTTPConnection("127.0.0.1", port, timeout=5)
                 with suppress(OSError):
                     connection.request("GET", "/healthz")
@@ -118,13 +143,13 @@ class _Terminals:
         raise AssertionError(f"{line}: {done.stdout!r} {done.stderr!r}")
 
     def kill(self) -> None:
-        for process in self._servers:
+        for process in self._servers.values():
             process.kill()
             process.wait()
         self._servers.clear()
 
     def _words(self, line: str) -> list[str]:
-        words = shlex.split(re.sub("700[123]", lambda port: self._ports[port[0]], line))
+        words = shlex.split(re.sub("700[1234]", lambda port: self._ports[port[0]], line))
         return [sys.executable, "-m", *words] if words[0] == "trioraft" else words
 
 

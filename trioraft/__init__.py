@@ -18,6 +18,7 @@ from trioraft._errors import CommandError as CommandError
 from trioraft._errors import CommandFailed as CommandFailed
 from trioraft._errors import CommandRejected as CommandRejected
 from trioraft._errors import Compacted as Compacted
+from trioraft._errors import Expelled as Expelled
 from trioraft._errors import InternalError as InternalError
 from trioraft._errors import LeaseLost as LeaseLost
 from trioraft._errors import MembershipError as MembershipError
@@ -31,6 +32,7 @@ from trioraft._errors import SessionExpired as SessionExpired
 from trioraft._errors import StorageCorrupt as StorageCorrupt
 from trioraft._errors import StorageError as StorageError
 from trioraft._errors import StorageLocked as StorageLocked
+from trioraft._errors import TransferFailed as TransferFailed
 from trioraft._errors import TrioraftError as TrioraftError
 from trioraft._events import Commit as Commit
 from trioraft._events import ElectionTimeoutThreshold as ElectionTimeoutThreshold
@@ -39,6 +41,7 @@ from trioraft._events import Heartbeat as Heartbeat
 from trioraft._events import HeartbeatMissed as HeartbeatMissed
 from trioraft._events import LeaderChange as LeaderChange
 from trioraft._events import PeerAdded as PeerAdded
+from trioraft._events import PeerCatchingUp as PeerCatchingUp
 from trioraft._events import PeerRemoved as PeerRemoved
 from trioraft._events import ServerEvent as ServerEvent
 from trioraft._events import StateChange as StateChange

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Final
 
 from trioraft import _events as say
+from trioraft._config import Config
 from trioraft._rules.node import Node
 from trioraft._trace import state_name
 
 _LOG: Final = logging.getLogger("trioraft.server")
+_LONG: Final = 0.8
+"""A silence of so much of the election time-out is worth telling."""
+
+
+class Silence:
+    """How long the leader was not heard."""
+
+    def __init__(self, hub: say.Hub, config: Config) -> None:
+        self._hub = hub
+        self._long = _LONG * config.election_timeout
+        self._heard_at = -math.inf
+
+    def heard(self, now: float) -> None:
+        """A leader's message came: tell if it was nearly too late."""
+        silence = now - self._heard_at
+        self._heard_at = now
+        if self._long < silence < math.inf:
+            self._hub.emit(say.ElectionTimeoutThreshold(silence))
 
 
 def announce(hub: say.Hub, before: Node, after: Node) -> None:

@@ -15,12 +15,12 @@ from trioraft._clock import Bell
 from trioraft._commands import Announcements, Applied, Vocabulary
 from trioraft._errors import CommandFailed, ProtocolError, ServerStopped, StorageError
 from trioraft._limits import MAX_ERROR_CHARACTERS
-from trioraft._payloads import stamped_data, stamped_time
 from trioraft._recent import Recent
 from trioraft._sessions import Code, Reply, SavedSession, Sessions, unpack_call
 from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft._wire.stamps import stamped_data, stamped_time
 from trioraft._wire.strict import pack
 from trioraft.abc import SavedState, Storage
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, frozen, validators
 
 from trioraft._limits import (
     DEFAULT_ELECTION_TIMEOUT,
@@ -17,6 +17,10 @@ from trioraft._limits import (
     NUMBER_OF_LOG_ENTRIES_AFTER_SNAPSHOT,
 )
 from trioraft._snapshots.compression import Compression, check_compression
+
+Leads = Literal["readily", "rarely", "never"]
+RELUCTANCE: Final[dict[Leads, int]] = {"readily": 0, "rarely": 1, "never": 2}
+"""How the rules count it."""
 
 _HEARTBEATS_PER_TIMEOUT = 3
 _SLACK = 1e-9
@@ -85,6 +89,11 @@ class Config:
         default="zlib", validator=lambda _, __, value: check_compression(value)
     )
     """"zlib", or "zstd" with trioraft[zstd], which every server of the cluster then needs."""
+
+    leads: Leads = field(default="readily", validator=validators.in_(get_args(Leads)))
+    """Whether this server is to lead: "readily"; "rarely": it lets others campaign first, and hands
+    over to one that leads readily; or "never": the same with more patience, for it may yet hold the
+    only complete log."""
 
     trace: str | os.PathLike[str] | None = None
     """A file to which one JSON line per protocol event is appended (docs/trace.md); None: none."""

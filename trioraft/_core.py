@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
@@ -13,30 +12,23 @@ import trio
 from attrs import evolve
 
 from trioraft import _events as say
-from trioraft._announcing import announce
+from trioraft._announcing import Silence, announce
 from trioraft._applier import Applier
 from trioraft._clock import Bell, Clock, Deadline
 from trioraft._commands import Vocabulary
 from trioraft._config import Config
-from trioraft._errors import InternalError, NotLeaderError, ProtocolError
+from trioraft._errors import NotLeaderError, ProtocolError
 from trioraft._limits import LAST_TERM
 from trioraft._logbook import LogBook
+from trioraft._membership import Membership, configured
+from trioraft._network import Network
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
-from trioraft._payloads import stamped_time
 from trioraft._reading import Reading
 from trioraft._roles import Candidate, Follower, Leader
 from trioraft._rules import effects as fx
+from trioraft._rules import events
 from trioraft._rules.effects import Effect
-from trioraft._rules.events import (
-    AppendDue,
-    Event,
-    Fetched,
-    LinkUp,
-    Persisted,
-    Proposed,
-    Received,
-)
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.membership import Configuration
@@ -46,14 +38,15 @@ from trioraft._rules.step import step
 from trioraft._sessions import Reply, refusal_of
 from trioraft._snapshots.keeper import Keeper
 from trioraft._snapshots.receiving import Receiver
-from trioraft._snapshots.sending import Aside, Sender
+from trioraft._snapshots.sending import Sender
 from trioraft._state import HardState, first_node
 from trioraft._stopwatch import Stopwatch
-from trioraft._tickets import Ticket, Tickets
+from trioraft._tickets import Ticket, Tickets, tickets_of
 from trioraft._trace import Trace
 from trioraft._wire.asking import ReadIndex, ReadIndexReply
 from trioraft._wire.codec import PeerMessage
 from trioraft._wire.frames import Entry, Kind, payload_of
+from trioraft._wire.stamps import stamped_time
 from trioraft.abc import Recovered, Storage
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -84,9 +77,8 @@ class Core:
         clock: Clock,
         random: Random,
         hub: say.Hub,
-        post: Callable[[ServerId, PeerMessage], None],
-        address_of: Callable[[str], str | None],
-        aside: Aside,
+        network: Network,
+        on_removed: Callable[[], None],
         patience: float,
         observers: Sequence[Observer],
     ) -> None:
@@ -109,20 +101,20 @@ class Core:
         self._config = config
         self._random = random
         self.applier, self.keeper = self._begin(machine, vocabulary, context, storage)
-        self.sender = Sender(self, self.keeper, aside, patience, hub.emit)
+        self.sender = Sender(self, self.keeper, network.aside, patience, hub.emit)
         self.receiver = Receiver(
             self, self.keeper, self.applier, patience, self.log.time.saw, hub.emit
         )
-        self._post = post
-        self._address_of = address_of
+        self._network = network
+        self.membership = Membership(hub, network.follow, on_removed)
         self._node = first_node(state, recovered, config)
         self._joined = False
         self._tenure = trio.CancelScope()
         self._bells: dict[ServerId, Bell] = {}
-        self._heard_at = -math.inf
+        self._silence = Silence(hub, config)
         self._observers = list(observers)
         self._outbox = Outbox(self._let_go)
-        self.reading = Reading(self, post, lambda: self.applier.applied, state.starts)
+        self.reading = Reading(self, network.post, lambda: self.applier.applied, state.starts)
         self.leader_changed = trio.Event()
         """Set when another server leads, or in another term, and then replaced."""
 
@@ -157,11 +149,17 @@ class Core:
 
     # -- life ----------------------------------------------------------------------------------
 
-    async def run(self, configuration: Configuration) -> None:
+    def formed(self, genesis: Configuration) -> bytes:
+        """This server belongs to a cluster from now on; returns what the disk has to hold."""
+        self.state = evolve(self.state, genesis=genesis)
+        self._node = evolve(self._node, configuration=genesis)
+        return self.state.encode()
+
+    async def run(self) -> None:
         """Take part in the cluster until cancelled."""
-        await self._recover(configuration)
+        await self._recover()
         try:
-            self._join(configuration)
+            self._join()
             async with trio.open_nursery() as services:
                 services.start_soon(self.log.writer.run)
                 services.start_soon(self.applier.run)
@@ -179,23 +177,24 @@ class Core:
             for observer in self._observers:
                 observer.close()
 
-    async def _recover(self, configuration: Configuration) -> None:
+    async def _recover(self) -> None:
         """Let the machine be what the newest snapshot says; the log goes on from there."""
         await self.log.look_at_last(self._node.log.last_index)
-        await self.keeper.recover(self._node.log, configuration.cluster)
-        if self.keeper.newest is not None:
-            head = self.keeper.newest.head
+        await self.keeper.recover(self._node.log, self._node.configuration.cluster)
+        newest = self.keeper.newest
+        if newest is not None:
+            head = newest.head
             self.log.time.saw(head.time)
             # What a snapshot holds is committed.
             self._node = evolve(self._node, commit=head.index, snapshot_index=head.index)
+            self._node = configured(self._node, head.configuration)
 
-    def _join(self, configuration: Configuration) -> None:
+    def _join(self) -> None:
         """From here on the rules are at work."""
         now = self.clock.now()
-        alone = not configuration.others(self.state.id)
+        alone = self._node.configuration.is_quorum((self.state.id,))
         self._node = evolve(
             self._node,
-            configuration=configuration,
             # Who has just started does not know whom it stood by a moment ago.
             sticky_until=now if alone else now + self.state.stickiness,
         )
@@ -203,8 +202,7 @@ class Core:
             self._observers.append(Trace(self._config.trace))
         for observer in self._observers:
             observer.restart(self._node, now)
-        for peer in self._node.peers:
-            self.hub.emit(say.PeerAdded(peer.name))
+        self.membership.begin(self._node)
         self._perform(fx.ElectionBy(now))
         self._joined = True
 
@@ -238,23 +236,34 @@ class Core:
         """Rung when a command queues."""
         return self.tickets.bell
 
-    def proposed(self) -> Proposed:
+    @property
+    def reconfigured(self) -> Bell:
+        """Rung when the members have changed."""
+        return self.membership.reconfigured
+
+    def lease_left(self) -> None:
+        """One of those who relied on the lease does so no more: a transfer may go on."""
+        role = self._node.role
+        if isinstance(role, Leading) and role.transfer is not None:
+            self.bell(role.transfer.target).ring()
+
+    def proposed(self) -> events.Proposed:
         """All commands that queue, as one event."""
         taken = self.tickets.take()
-        return Proposed(self.clock.now(), len(taken), taken)
+        return events.Proposed(self.clock.now(), len(taken), taken)
 
     def bell(self, peer: ServerId) -> Bell:
         """Rung when there is news for a follower."""
         return self._bells.setdefault(peer, Bell())
 
-    def append_due(self, peer: ServerId, tenure: int) -> AppendDue:
+    def append_due(self, peer: ServerId, tenure: int) -> events.AppendDue:
         """A turn for a follower."""
         self.reading.look_at_lease()
         reach = self.log.reach(peer, self._node.next_index(peer))
-        return AppendDue(self.clock.now(), tenure, peer, reach)
+        return events.AppendDue(self.clock.now(), tenure, peer, reach, not self.reading.leases)
 
     @trio.lowlevel.enable_ki_protection
-    def step(self, event: Event) -> None:
+    def step(self, event: events.Event) -> None:
         """Let the rules take one event.  The only door to the state: it never waits.
 
         If a rule raises, nothing has changed and nothing has been promised.
@@ -269,12 +278,13 @@ class Core:
         self._node = after
         for observer in self._observers:
             observer.stepped(before, event, after, effects, self.applier.applied)
-        if isinstance(event, Persisted):
+        if isinstance(event, events.Persisted):
             self._outbox.release(after.disk.done)
             self.log.recent.trim(after.disk.index)
         for effect in effects:
             self._perform(effect)
         announce(self.hub, before, after)
+        self.membership.stepped(before, after)
         if (before.leader, before.term) != (after.leader, after.term):
             self.reading.leader_changed()
             self.leader_changed.set()
@@ -293,9 +303,11 @@ class Core:
             case fx.Send():
                 self._outbox.send(self.log.with_frames(effect))
             case fx.AppendOwn():
-                tickets = _tickets_of(effect.batch)
+                tickets = tickets_of(effect.batch)
                 self.tickets.appended(tickets, effect.first, effect.term)
                 self.log.append_own(effect, tickets)
+            case fx.AppendConfiguration():
+                self.log.append_configuration(effect)
             case fx.WriteEntries():
                 self.log.write(effect)
             case fx.SaveTerm(write, term, voted_for):
@@ -326,7 +338,7 @@ class Core:
             case fx.RoundConfirmed(number):
                 self.reading.confirmed(number)
             case fx.Refuse(batch):
-                self.tickets.refuse(_tickets_of(batch), self.not_leader())
+                self.tickets.refuse(tickets_of(batch), self.not_leader())
             case fx.Answered(peer, number, seconds):
                 self.log.pace(peer).answered(number, seconds)
                 self.reading.renewed()
@@ -334,13 +346,18 @@ class Core:
                     self.hub.emit(say.Heartbeat(seconds, peer=peer.name))
             case fx.Missed(peer):
                 self.hub.emit(say.HeartbeatMissed(peer.name))
+            case fx.Dismiss(peer):
+                self.bell(peer).ring()
+                self._network.follow()
+            case fx.Expel(peer, reason):
+                self._network.expel(peer, reason)
             case fx.Complain(peer, reason):
                 _LOG.warning("%s: %s %s", self._node.me.name, peer, reason)
 
     def _let_go(self, effect: fx.Send) -> None:
         for observer in self._observers:
             observer.sent(self._node, effect.to, effect.message, self.applier.applied)
-        self._post(effect.to, effect.message)
+        self._network.post(effect.to, effect.message)
 
     # -- what services bring -------------------------------------------------------------------
 
@@ -350,7 +367,7 @@ class Core:
             return
         match message:
             case ReadIndex(number):
-                self.reading.asked(lambda index: self._post(peer, ReadIndexReply(number, index)))
+                self.reading.asked(lambda at: self._network.post(peer, ReadIndexReply(number, at)))
                 return
             case ReadIndexReply():
                 self.reading.answered(message)
@@ -362,23 +379,20 @@ class Core:
             # Before anything has changed: a stranger's nonsense must not be half carried out.
             stamped_time(payload_of(message.entries.frames[-1]))
         if isinstance(message, AppendEntries) and message.term >= self._node.term:
-            silence = now - self._heard_at
-            self._heard_at = now
-            if 0.8 * self._config.election_timeout < silence < math.inf:
-                self.hub.emit(say.ElectionTimeoutThreshold(silence))
-        self.step(Received(now, peer, message))
+            self._silence.heard(now)
+        self.step(events.Received(now, peer, message))
 
     def link_up(self, peer: ServerId) -> None:
         """A new stream to a peer stands."""
         self.log.pace(peer).broke()
         if self._joined:
-            self.step(LinkUp(self.clock.now(), peer))
+            self.step(events.LinkUp(self.clock.now(), peer))
 
     def _persisted(self, write: int) -> None:
-        self.step(Persisted(self.clock.now(), write))
+        self.step(events.Persisted(self.clock.now(), write))
 
     def _fetched(self, wanted: fx.Fetch, entries: Entries) -> None:
-        self.step(Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
+        self.step(events.Fetched(self.clock.now(), wanted.tenure, wanted.peer, entries))
 
     async def _restore(self) -> None:
         """A snapshot that a leader sent takes the place of what was to be applied."""
@@ -399,16 +413,8 @@ class Core:
         leader = self._node.leader
         if leader is None or leader == self._node.me:
             return NotLeaderError(None, None, self._node.term)
-        return NotLeaderError(leader.name, self._address_of(leader.name), self._node.term)
+        return NotLeaderError(leader.name, self._network.address_of(leader.name), self._node.term)
 
     def refusal(self) -> Reply:
         """The same for who asks by message."""
         return refusal_of(self.not_leader())
-
-
-def _tickets_of(batch: object) -> tuple[Ticket, ...]:
-    if batch is None:
-        return ()
-    if not isinstance(batch, tuple):
-        raise InternalError(f"a batch of commands came back as {batch!r}")
-    return batch

@@ -126,12 +126,23 @@ class StorageLocked(StorageError):
     """Another process (or another server of this one) has the data directory open."""
 
 
+class Expelled(StorageError):
+    """This data directory is an old state of itself, or a copy: it must never take part again.
+
+    Another server has found that out.  Start with an empty directory, and have it taken in anew.
+    """
+
+
 class ProtocolError(TrioraftError):
     """Another program spoke nonsense, or another version, cluster or server than was expected."""
 
 
 class MembershipError(TrioraftError):
     """A change of the cluster's members was refused."""
+
+
+class TransferFailed(TrioraftError):
+    """Leadership was not handed over to the server that was to have it."""
 
 
 class LeaseLost(TrioraftError):

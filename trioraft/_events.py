@@ -51,6 +51,14 @@ class PeerRemoved(ServerEvent[str]):
     """The name of a member that the configuration holds no more."""
 
 
+@frozen
+class PeerCatchingUp(ServerEvent[float]):
+    """How much of the log a server has that is being taken in: from 0 to 1."""
+
+    peer: str = ""
+    """Its name."""
+
+
 class HeartbeatMissed(ServerEvent[str]):
     """The name of a follower that has not answered for a heartbeat interval."""
 
@@ -102,6 +110,7 @@ AnyEvent = (
     | Commit
     | PeerAdded
     | PeerRemoved
+    | PeerCatchingUp
     | HeartbeatMissed
     | ElectionTimeoutThreshold
     | Heartbeat

@@ -29,6 +29,7 @@ from trioraft._handshake import Handshake
 from trioraft._limits import MAX_COMMAND_BYTES, MAX_ERROR_CHARACTERS, SESSION_SECONDS
 from trioraft._promise import Promise
 from trioraft._reads import Answer, Consistency
+from trioraft._rules.membership import Configuration
 from trioraft._rules.node import Leading
 from trioraft._sessions import (
     CALL_BYTES,
@@ -47,6 +48,7 @@ from trioraft._sessions import (
 from trioraft._snapshots.form import Summary
 from trioraft._status import Status
 from trioraft._tickets import Lost, Ticket
+from trioraft._web_members import Administrator
 from trioraft._wire.asking import Welcome
 from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
@@ -69,6 +71,7 @@ class Front:
         transport: Transport,
         address: Callable[[], str],
         status: Callable[[], Status],
+        administration: Administrator,
         patience: float,
         clock: Clock,
     ) -> None:
@@ -82,17 +85,24 @@ class Front:
             transport: reaches the leader.
             address: where this server is told to be found.
             status: the server's state at a glance.
+            administration: changes the members.
             patience: seconds in which the leader must have answered a first word.
             clock: this server's.
         """
         self.vocabulary = vocabulary
         self.core = core
         self.status = status
+        self.administration = administration
         self.machine = machine
         self.answering = Answering(core)
         self.forwarder = Forwarder(core, transport, patience, clock)
         self._handshake = handshake
         self._address = address
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force."""
+        return self.core.node.configuration
 
     @property
     def welcome(self) -> Welcome:
@@ -195,7 +205,7 @@ class Front:
             tell(rejected(str(error)))
             return
         name = name_of(command)
-        ignorant = self._handshake.ignorant_of(name)
+        ignorant = self._handshake.gate.ignorant_of(name)
         if ignorant is not None:
             tell(rejected(f"{ignorant} does not know the command {name!r} yet"))
         else:

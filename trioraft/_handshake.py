@@ -4,14 +4,15 @@ An empty data directory belongs to no cluster: its server neither campaigns nor 
 whose name sorts first writes the genesis once every member of `initial_cluster` has told it, within
 this process's lifetime, that it is as empty and names the same members.  Whoever belongs to a
 cluster hands the genesis to the unformed servers that it names, by name and incarnation; so a wiped
-disk under an old name is a stranger, and can't vote with amnesia.
+disk under an old name is a stranger, and can't vote with amnesia.  A server that is taken in later
+is handed the genesis, too, by a member that shows a configuration with its name and incarnation.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Final, NoReturn
 
@@ -20,6 +21,7 @@ from attrs import evolve
 
 from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
+from trioraft._gate import Gate, Objection
 from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
@@ -30,6 +32,10 @@ from trioraft.abc import Connection
 _LOG: Final = logging.getLogger("trioraft.server")
 
 
+class Refused(ProtocolError):
+    """The other server does not want to talk to this one."""
+
+
 class Handshake:
     """What this server says of itself, and what it makes of the others' Hello."""
 
@@ -38,8 +44,11 @@ class Handshake:
         *,
         me: Hello,
         initial_cluster: Mapping[str, str],
-        configuration: Configuration | None,
+        genesis: Configuration | None,
+        known: Callable[[], Sequence[Configuration]],
         form: Callable[[Configuration], Awaitable[None]],
+        invited: Callable[[int], None],
+        expelled: Callable[[str], None],
         patience: float,
         clock: Clock,
         random: Random,
@@ -49,32 +58,38 @@ class Handshake:
         Args:
             me: who this server is; its cluster is ignored.
             initial_cluster: name to address; empty for a server that waits to be taken in.
-            configuration: the newest one, or None in an unformed server.
+            genesis: the cluster's first configuration, or None in an unformed server.
+            known: in a formed server those that may be in force, the newest last.
             form: makes the first configuration durable.
+            invited: told the index of a configuration that names this server, and is newer than
+                any that it has.
+            expelled: told why this incarnation must never take part again.
             patience: seconds that the other side's Hello may take.
             clock: this server's clock.
             random: draws the id of a new cluster.
         """
         self._me = me
         self._initial = dict(initial_cluster)
+        self._known = known
         self._form = form
+        self._invited = invited
+        self._expelled = expelled
         self._patience = patience
         self._clock = clock
         self._random = random
         self._forming = trio.Lock()
         self._heard: dict[str, Hello] = {}
-        self._hellos: dict[str, Hello] = {}
-        """The last Hello of each member, by name."""
-        self.configuration = configuration
+        self.gate = Gate(me, self._initial, lambda: known() if self.genesis else (), invited)
+        self.genesis = genesis
         self.formed = trio.Event()
         """Set once this server belongs to a cluster."""
-        if configuration is not None:
+        if genesis is not None:
             self.formed.set()
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The initial servers that an unformed server still waits to hear of, sorted."""
-        if self.configuration is not None:
+        if self.genesis is not None:
             return ()
         return tuple(sorted(self._initial.keys() - self._heard.keys() - {self._me.name}))
 
@@ -82,28 +97,12 @@ class Handshake:
         """Say this address from now on."""
         self._me = evolve(self._me, address=address)
 
-    def ignorant_of(self, command: str | None) -> str | None:
-        """A member that is known not to understand a command, by its last Hello or the genesis.
-
-        To such a member an entry with the command would be unreadable, and it would have to stop:
-        a rolling upgrade must not stop the servers that are not upgraded yet.
-        """
-        members = () if self.configuration is None else self.configuration.voters
-        for member in members:
-            hello = self._hello_of(member.id)
-            known = member.commands if hello is None else hello.commands
-            if member.id != self._me.id and command not in known:
-                return member.id.name
-        return None
-
-    async def cluster(self) -> Configuration:
-        """The cluster's first configuration, once there is a cluster."""
+    async def cluster(self) -> None:
+        """Return once this server belongs to a cluster."""
         await self._try_to_form()  # a cluster of this server alone waits for nobody
-        if self.configuration is None:
+        if self.genesis is None:
             _LOG.info("%s: no cluster yet; waits for %s", self._me.name, self._awaited())
         await self.formed.wait()
-        assert self.configuration is not None
-        return self.configuration
 
     # -- both sides ----------------------------------------------------------------------------
 
@@ -130,10 +129,12 @@ class Handshake:
         if scope.cancelled_caught:
             raise ProtocolError(f"{name} did not answer the Hello in time")
         match answer:
-            case Refusal(reason):
-                raise ProtocolError(f"{name} refused: {reason}")
-            case Genesis(configuration):
-                await self._take(configuration)
+            case Refusal(reason, expels):
+                if expels:
+                    self._expelled(f"{name} says: {reason}")
+                raise Refused(f"{name} refused: {reason}")
+            case Genesis():
+                await self._take(answer)
                 return None
             case Hello() as hello:
                 return await self._dialled(connection, name, hello)
@@ -143,20 +144,42 @@ class Handshake:
     async def _dialled(self, connection: Connection, name: str, hello: Hello) -> ServerId | None:
         if hello.name != name:
             raise ProtocolError(f"expected {name}, reached {hello.name}")
-        objection = self._objection(hello)
-        if objection is not None:
-            raise ProtocolError(objection)
-        self._remember(hello)
+        await self._welcome(connection, hello)
         if hello.cluster is not None:
-            if self.configuration is None:
+            if self.genesis is None:
                 raise ProtocolError(f"{name} belongs to a cluster that does not name this server")
             return hello.id
-        if self.configuration is None:
+        if self.genesis is None:
             await self._note(hello)
             await self.formed.wait()
-        assert self.configuration is not None
-        await connection.send(encode(Genesis(self.configuration)))
+        await connection.send(encode(self._genesis()))
         return None
+
+    async def probe(self, connection: Connection, name: str) -> Hello:
+        """Ask who is at the other end, and nothing else.
+
+        Raises:
+            ProtocolError: it is not the one named, or belongs to another cluster; it says which.
+        """
+        with self._in_time() as scope:
+            await connection.send(encode(self._hello(name, probes=True)))
+            answer = decode(await connection.receive())
+        if scope.cancelled_caught:
+            raise ProtocolError(f"{name} did not answer the Hello in time")
+        if isinstance(answer, Refusal):
+            raise ProtocolError(f"{name} refused: {answer.reason}")
+        if not isinstance(answer, Hello):
+            raise ProtocolError(f"expected a Hello, got {type(answer).__name__}")
+        if answer.name != name:
+            raise ProtocolError(f"expected {name}, reached {answer.name}")
+        if answer.version != PROTOCOL_VERSION:
+            raise ProtocolError(f"{name} speaks version {answer.version}")
+        mine = None if self.genesis is None else self.genesis.cluster
+        if answer.cluster not in (None, mine):
+            raise ProtocolError(f"{name} belongs to the cluster {answer.cluster}, not to {mine}")
+        if self.gate.is_banned(answer.id):
+            raise ProtocolError(f"{name} has been expelled: it needs an empty data directory")
+        return answer
 
     async def first_word(self, connection: Connection) -> Hello | Caller:
         """Hear who opened a stream to this server: another one, or a client.
@@ -174,17 +197,17 @@ class Handshake:
 
     async def accept(self, connection: Connection, hello: Hello) -> ServerId | None:
         """Answer a server that opened a stream to this one; returns and raises like `dial`."""
-        objection: str | None = f"this is {self._me.name}, not {hello.expected}"
-        if hello.expected == self._me.name:
-            objection = self._objection(hello)
-        if objection is not None:
-            await self._refuse(connection, objection)
-        self._remember(hello)
-        if hello.cluster is None and self.configuration is not None:
-            await connection.send(encode(Genesis(self.configuration)))
+        if hello.expected != self._me.name:
+            objection = Objection(f"this is {self._me.name}, not {hello.expected}")
+            await self.refuse(connection, objection)
+        await self._welcome(connection, hello)
+        if hello.cluster is None and self.genesis is not None:
+            await connection.send(encode(self._genesis()))
             return None
         answer = self._hello(None)
         await connection.send(encode(answer))
+        if hello.probes:
+            return None
         if hello.cluster is not None and answer.cluster is not None:
             return hello.id
         if hello.cluster is None:
@@ -198,7 +221,7 @@ class Handshake:
         Raises:
             ProtocolError: it has not, and was told so.
         """
-        mine = None if self.configuration is None else self.configuration.cluster
+        mine = None if self.genesis is None else self.genesis.cluster
         objection = None
         if caller.version != PROTOCOL_VERSION:
             speaks = PROTOCOL_VERSION
@@ -208,13 +231,22 @@ class Handshake:
         elif caller.cluster not in (None, mine):
             objection = f"{self._me.name} belongs to the cluster {mine}, not {caller.cluster}"
         if objection is not None:
-            await self._refuse(connection, objection)
+            await self.refuse(connection, Objection(objection))
 
-    async def _refuse(self, connection: Connection, objection: str) -> NoReturn:
+    async def _welcome(self, connection: Connection, hello: Hello) -> None:
+        """See that both may talk, and remember what the other one said of itself."""
+        objection = self.gate.objection(hello)
+        if objection is not None:
+            self._heard.pop(hello.name, None)
+            await self.refuse(connection, objection)
+        self.gate.remember(hello)
+
+    async def refuse(self, connection: Connection, objection: Objection) -> NoReturn:
+        """Say why not, and raise it."""
         # A stranger's own words are in it, and a message that is too long can't be sent.
-        objection = objection[:MAX_ERROR_CHARACTERS]
-        await connection.send(encode(Refusal(objection)))
-        raise ProtocolError(objection)
+        reason = objection.reason[:MAX_ERROR_CHARACTERS]
+        await connection.send(encode(Refusal(reason, objection.expels)))
+        raise ProtocolError(reason)
 
     async def _await_genesis(self, connection: Connection, *, at_once: bool) -> None:
         """Take the genesis from a server that dialled this one.
@@ -229,84 +261,34 @@ class Handshake:
             given = decode(await connection.receive())
         if scope.cancelled_caught:
             raise ProtocolError("no Genesis in time")
+        if isinstance(given, Refusal):
+            raise ProtocolError(f"refused: {given.reason}")
         if not isinstance(given, Genesis):
             raise ProtocolError(f"expected a Genesis, got {type(given).__name__}")
-        await self._take(given.configuration)
+        await self._take(given)
 
     def _in_time(self) -> trio.CancelScope:
         return self._clock.until(self._clock.now() + self._patience)
 
-    def _hello(self, expected: str | None, *, installs: bool = False) -> Hello:
-        me = self._me
-        return Hello(
-            cluster=None if self.configuration is None else self.configuration.cluster,
-            name=me.name,
-            incarnation=me.incarnation,
-            starts=me.starts,
-            nonce=me.nonce,
-            address=me.address,
-            version=me.version,
-            commands=me.commands,
+    def _hello(
+        self, expected: str | None, *, installs: bool = False, probes: bool = False
+    ) -> Hello:
+        newest = None if self.genesis is None else self._known()[-1]
+        return evolve(
+            self._me,
+            cluster=None if newest is None else newest.cluster,
             initial=tuple(sorted(self._initial)),
             expected=expected,
-            restored=me.restored,
             installs=installs,
+            probes=probes,
+            # The genesis every member has.
+            configuration=newest if newest is not None and newest.index > 0 else None,
         )
 
-    # -- judging -------------------------------------------------------------------------------
-
-    def _remember(self, hello: Hello) -> None:
-        """Keep what counts of a Hello; of strangers, who may be many, nothing."""
-        members = self._initial if self.configuration is None else self.configuration.names
-        if hello.name in members:
-            self._hellos[hello.name] = hello
-
-    def _hello_of(self, server: ServerId) -> Hello | None:
-        hello = self._hellos.get(server.name)
-        return hello if hello is not None and hello.id == server else None
-
-    def _objection(self, hello: Hello) -> str | None:
-        """Why this server and that one may not talk: cluster, name, incarnation or version."""
-        mine, name = self.configuration, hello.name
-        if hello.version != PROTOCOL_VERSION:
-            return f"{name} speaks version {hello.version}, this server version {PROTOCOL_VERSION}"
-        if name == self._me.name:
-            return f"two servers have the name {name}"
-        before = self._hello_of(hello.id) or hello
-        if hello.starts < before.starts or (
-            hello.starts == before.starts and hello.nonce != before.nonce
-        ):
-            return f"another server runs, or has run, on a copy of the disk of {name}"
-        if mine is None:
-            return self._objection_unformed(hello)
-        if hello.cluster not in (None, mine.cluster):
-            return f"{name} belongs to the cluster {hello.cluster}, this server to {mine.cluster}"
-        known = mine.named(name)
-        if known is None:
-            return f"{name} is no member of this cluster, and waits to be taken in"
-        if known.id != hello.id:
-            # Told to nobody: an incarnation is all that a stranger lacks to pass for a member.
-            _LOG.warning("%s: %r comes as %r, not %s", self._me.name, name, hello.id, known.id)
-            return (
-                f"the cluster knows {name} by another incarnation than {hello.incarnation}: was "
-                "its data directory wiped, or is it another's?"
-            )
-        return None
-
-    def _objection_unformed(self, hello: Hello) -> str | None:
-        if hello.cluster is None and set(hello.initial) != self._initial.keys():
-            self._heard.pop(hello.name, None)
-            theirs, ours = ", ".join(hello.initial), ", ".join(sorted(self._initial))
-            return f"{hello.name} names the initial cluster ({theirs}), this server ({ours})"
-        if hello.cluster is None and hello.restored != self._me.restored:
-            self._heard.pop(hello.name, None)
-            return (
-                f"{hello.name} starts from {_start_of(hello)}, this server from "
-                f"{_start_of(self._me)}: all must be given the same, on empty data directories"
-            )
-        if hello.cluster is None and hello.name not in self._initial:
-            return f"{hello.name} is not in the initial cluster that it names itself"
-        return None
+    def _genesis(self) -> Genesis:
+        assert self.genesis is not None
+        newest = self._known()[-1]
+        return Genesis(self.genesis, newest if newest.index > 0 else None)
 
     # -- forming -------------------------------------------------------------------------------
 
@@ -327,7 +309,7 @@ class Handshake:
         """Write the genesis, if all are there and this server's name sorts first."""
         async with self._forming:
             first = min(self._initial, default=None)
-            if self.configuration is not None or self.missing or first != self._me.name:
+            if self.genesis is not None or self.missing or first != self._me.name:
                 return
             members = [self._me, *self._heard.values()]
             voters = tuple(
@@ -337,20 +319,19 @@ class Handshake:
             cluster = f"{self._random.getrandbits(64):016x}"
             await self._adopt(Configuration(cluster, voters))
 
-    async def _take(self, configuration: Configuration) -> None:
+    async def _take(self, given: Genesis) -> None:
         """Take the genesis that a formed server hands over."""
         async with self._forming:
-            if self.configuration is not None:
+            if self.genesis is not None:
                 return
-            if not configuration.voter(self._me.id):
+            genesis, newest = given.configuration, given.newest
+            if (newest or genesis).member(self._me.id) is None:
                 raise ProtocolError("a genesis that does not name this server's incarnation")
-            await self._adopt(configuration)
+            await self._adopt(genesis)
+            if newest is not None:
+                self._invited(newest.index)
 
-    async def _adopt(self, configuration: Configuration) -> None:
-        await self._form(configuration)  # durable before anything is said of it
-        self.configuration = configuration
+    async def _adopt(self, genesis: Configuration) -> None:
+        await self._form(genesis)  # durable before anything is said of it
+        self.genesis = genesis
         self.formed.set()
-
-
-def _start_of(hello: Hello) -> str:
-    return f"the snapshot {hello.restored:.12}" if hello.restored else "nothing"

@@ -46,5 +46,6 @@ async def leading(opened: Callable[[], Awaitable[Core]]) -> AsyncGenerator[Leade
             await trio.lowlevel.checkpoint_if_cancelled()
     finally:
         reading.leases.discard(scope)
+        core.lease_left()
     if scope.cancelled_caught:
         raise LeaseLost(f"{core.node.me} can't be sure any more that it leads in term {term}")

@@ -14,15 +14,15 @@ from trioraft._config import Config
 from trioraft._diskwriter import DiskWriter
 from trioraft._limits import MAX_LOG_ENTRIES_PER_REQUEST
 from trioraft._pace import Pace
-from trioraft._payloads import stamp, stamped_time
 from trioraft._recent import Recent
 from trioraft._rules import effects as fx
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries
 from trioraft._tickets import Ticket
-from trioraft._wire.codec import entries_of
+from trioraft._wire.codec import configuration_data, entries_of
 from trioraft._wire.frames import Kind, frame, parse_entry, payload_of
+from trioraft._wire.stamps import stamp, stamped_time
 from trioraft.abc import Storage
 
 _NOOP: Final = (Ticket(b"", kind=Kind.NOOP),)
@@ -70,6 +70,13 @@ class LogBook:
         ]
         self.recent.append(effect.first, frames)
         self.writer.append(effect.write, effect.first, frames, cuts=False)
+
+    def append_configuration(self, effect: fx.AppendConfiguration) -> None:
+        """Frame a leader's change of the members."""
+        index, data = effect.configuration.index, configuration_data(effect.configuration)
+        frames = [frame(index, effect.term, Kind.CONFIGURATION, stamp(self.time.stamp(), data))]
+        self.recent.append(index, frames)
+        self.writer.append(effect.write, index, frames, cuts=False)
 
     def write(self, effect: fx.WriteEntries) -> None:
         """Take what a leader has sent."""

@@ -12,20 +12,22 @@ import trio
 from attrs import evolve
 
 from trioraft import _events as say
+from trioraft._administration import Administration
 from trioraft._answering import Answering
 from trioraft._clock import Clock
 from trioraft._commands import Command, Query, Vocabulary, name_of
 from trioraft._config import Config
 from trioraft._core import Core
 from trioraft._desk import Desk
-from trioraft._errors import CommandRejected, ServerStopped, StorageError
+from trioraft._errors import CommandRejected, Expelled, ServerStopped, StorageError
 from trioraft._front import Front
 from trioraft._handshake import Handshake
 from trioraft._leadership import Leadership, leading
+from trioraft._membership import linked
 from trioraft._naming import check_genesis, check_names
+from trioraft._network import Plug
 from trioraft._observer import Observer
 from trioraft._reads import Answer, Consistency, Linearizable
-from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration
 from trioraft._rules.node import Leading
 from trioraft._snapshots.restoring import start_from
@@ -36,16 +38,15 @@ from trioraft._tickets import Ticket
 from trioraft._transport.conversation import bare_errors
 from trioraft._transport.http import WebTransport
 from trioraft._transport.peers import Peers
-from trioraft._view import View
 from trioraft._web import make_respond
-from trioraft._wire.codec import PROTOCOL_VERSION, Hello, PeerMessage
-from trioraft.abc import Batch, Connection, Recovered, StateMachine, Storage, Transport
+from trioraft._wire.codec import PROTOCOL_VERSION, Hello
+from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
 
 R = TypeVar("R")
 _LINEARIZABLE: Final = Linearizable()
 
 
-class Server(View):
+class Server(Administration):
     """A member of a cluster.  `trio.run(server.serve)` runs it; an object runs once."""
 
     def __init__(
@@ -94,8 +95,7 @@ class Server(View):
         self._clock = clock if clock is not None else Clock()
         self._random = random if random is not None else Random()
         self._observers = () if observer is None else (observer,)
-        self._initial = dict(initial_cluster or {})
-        self._hints = dict(peers or {})
+        self._initial, self._hints = dict(initial_cluster or {}), dict(peers or {})
         self._restore = restore
         check_names(name, self._initial, self._hints, transport)
         self._vocabulary = Vocabulary.of(state_machine)
@@ -103,8 +103,9 @@ class Server(View):
         self._storage = kept if storage is None else storage
         self._patience = max(10 * self.config.heartbeat_interval, 2 * self.config.election_timeout)
         self._began, self._opened, self._ended = False, trio.Event(), trio.Event()
-        self._life = trio.CancelScope()
+        self._life, self._taking_part = trio.CancelScope(), trio.CancelScope()
         self._hub = say.Hub()
+        self._network, self._expelled = Plug(), ""
         self._core = self._new_core(HardState(name, ""), Recovered())
         self._handshake: Handshake | None = None
         self._peers: Peers | None = None
@@ -141,8 +142,12 @@ class Server(View):
             self._hub.end()
 
     async def stop(self) -> None:
-        """End in good order: `serve` returns.  Does nothing to a server that does not run."""
+        """End in good order: `serve` returns.  Does nothing to a server that does not run.
+
+        A leader hands over first, if another voter takes over within an election time-out.
+        """
         if self._began:
+            await self._hand_over_to_any()
             self._life.cancel()
             await self._ended.wait()
 
@@ -244,7 +249,8 @@ class Server(View):
             self._opened.set()
             self._handshake = self._new_handshake(state)
             front = self._new_front(self._core, self._handshake)
-            self._peers = peers = self._new_peers(state, self._core, self._handshake, front)
+            self._peers = peers = self._new_peers(self._core, self._handshake, front)
+            self._network.network = peers
             if isinstance(self.transport, WebTransport):
                 self.transport.answer_web(make_respond(front))
             async with trio.open_nursery() as services:
@@ -253,9 +259,24 @@ class Server(View):
                 listening()
                 services.start_soon(peers.run)
                 services.start_soon(front.forwarder.run)
-                await self._core.run(await self._handshake.cluster())
+                services.start_soon(self._keep_members_true)
+                with self._taking_part:
+                    await self._handshake.cluster()
+                    await self._core.run()
+                await self._end_for_good()
         finally:
             await self._storage.aclose()
+
+    def _must_end(self, reason: str) -> None:
+        """Another server has found that this disk is a copy, or an old state of itself."""
+        self._expelled = reason
+        self._taking_part.cancel()
+
+    async def _end_for_good(self) -> None:
+        """Nobody writes any more: put down that this incarnation must never take part again."""
+        state = evolve(self._core.state, expelled=self._expelled)
+        await self._storage.write(Batch(state=state.encode()))
+        raise Expelled(self._expelled)
 
     async def _wake_up(self, recovered: Recovered) -> tuple[HardState, Recovered]:
         """Become who the data directory says this server is, and count the start."""
@@ -270,6 +291,8 @@ class Server(View):
                 base = kept.head.index, kept.head.term
                 state = evolve(state, term=kept.head.term, restored=kept.digest.hex())
                 recovered = Recovered(last_index=kept.head.index, base=base)
+        if state.expelled:
+            raise Expelled(state.expelled)
         if state.name != self.name:
             raise StorageError(f"the data directory belongs to {state.name}, not to {self.name}")
         stickiness = max(state.stickiness, self.config.election_timeout)
@@ -277,11 +300,10 @@ class Server(View):
         await self._storage.write(Batch(state=state.encode(), base=base))
         return state, recovered
 
-    async def _form(self, configuration: Configuration) -> None:
+    async def _form(self, genesis: Configuration) -> None:
         """Make the genesis durable; it is not spoken of before that."""
-        check_genesis(configuration, self.transport)
-        self._core.state = evolve(self._core.state, genesis=configuration)
-        await self._storage.write(Batch(state=self._core.state.encode()))
+        check_genesis(genesis, self.transport)
+        await self._storage.write(Batch(state=self._core.formed(genesis)))
 
     def _new_core(self, state: HardState, recovered: Recovered) -> Core:
         return Core(
@@ -295,9 +317,8 @@ class Server(View):
             clock=self._clock,
             random=self._random,
             hub=self._hub,
-            post=self._post,
-            address_of=self._address_of,
-            aside=self._aside,
+            network=self._network,
+            on_removed=self._life.cancel,
             patience=self._patience,
             observers=self._observers,
         )
@@ -316,8 +337,11 @@ class Server(View):
                 restored=state.restored,
             ),
             initial_cluster=self._initial,
-            configuration=state.genesis,
+            genesis=state.genesis,
+            known=lambda: self._core.node.possible,
             form=self._form,
+            invited=self._core.membership.invite,
+            expelled=self._must_end,
             patience=self._patience,
             clock=self._clock,
             random=self._random,
@@ -332,20 +356,18 @@ class Server(View):
             transport=self.transport,
             address=self._own_address,
             status=self.status,
+            administration=self,
             patience=self._patience,
             clock=self._clock,
         )
 
-    def _new_peers(self, state: HardState, core: Core, handshake: Handshake, front: Front) -> Peers:
-        addresses = self._initial | self._hints
-        if state.genesis is not None:
-            known = {member.id.name: member.address for member in state.genesis.voters}
-            addresses = {name: self._hints.get(name, known[name]) for name in known}
+    def _new_peers(self, core: Core, handshake: Handshake, front: Front) -> Peers:
         return Peers(
             me=self.name,
             transport=self.transport,
             handshake=handshake,
-            addresses=addresses,
+            members=lambda: linked(core.node) if handshake.genesis else self._initial,
+            hints=self._hints,
             patience=self._patience,
             slowest_redial=self.config.election_timeout / 2,
             clock=self._clock,
@@ -354,27 +376,16 @@ class Server(View):
             link_up=core.link_up,
             serve=lambda connection: Desk(front, connection, self._clock).serve(),
             install=core.receiver.receive,
+            expelled=self._must_end,
         )
-
-    def _post(self, to: ServerId, message: PeerMessage) -> None:
-        assert self._peers is not None
-        self._peers.post(to, message)
-
-    def _aside(self, to: ServerId) -> AbstractAsyncContextManager[Connection]:
-        assert self._peers is not None
-        return self._peers.aside(to)
 
     def _own_address(self) -> str:
         named = self._hints.get(self.name) or self._initial.get(self.name)
         return named or self.transport.address
 
-    def _address_of(self, name: str) -> str | None:
-        link = None if self._peers is None else self._peers.links.get(name)
-        return None if link is None else link.address
-
     def _must_be_understood(self, name: str | None) -> None:
         assert self._handshake is not None
-        ignorant = self._handshake.ignorant_of(name)
+        ignorant = self._handshake.gate.ignorant_of(name)
         if ignorant is not None:
             raise CommandRejected(f"{ignorant} does not know the command {name!r} yet")
 

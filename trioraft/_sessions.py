@@ -105,7 +105,7 @@ class Opened:
 
 @frozen
 class Kept:
-    """A session was kept alive or closed, if there was such a session."""
+    """A session was kept alive or closed, if there was such a session; or all were closed."""
 
     was_open: bool
 
@@ -126,6 +126,11 @@ def keep_session(session: int) -> bytes:
 def close_session(session: int) -> bytes:
     """The client is done with it."""
     return pack(["close", session])
+
+
+def close_all_sessions() -> bytes:
+    """Their cluster is no more: another one has taken over its log."""
+    return pack(["close all"])
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -206,6 +211,11 @@ class Sessions:
             case ["close", int(session)]:
                 was_open = session in self._sessions
                 if was_open:
+                    self._end(session)
+                return Kept(was_open)
+            case ["close all"]:
+                was_open = len(self) > 0
+                for session in list(self._sessions):
                     self._end(session)
                 return Kept(was_open)
             case _:

@@ -6,13 +6,14 @@ from typing import Final
 
 from attrs import frozen
 
-from trioraft._config import Config
+from trioraft._config import RELUCTANCE, Config
 from trioraft._errors import ProtocolError, StorageError
 from trioraft._limits import APPEND_WINDOW
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
 from trioraft._rules.node import Disk, Node, Settings
+from trioraft._wire.codec import configuration_of
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 from trioraft.abc import Recovered
 
@@ -36,6 +37,8 @@ class HardState:
     voted_for: ServerId | None = None
     restored: str = ""
     """The digest of the snapshot that the cluster started from; empty: it started from nothing."""
+    expelled: str = ""
+    """Why this incarnation must never take part again; empty: it may."""
     format: int = _FORMAT
 
     @property
@@ -70,7 +73,16 @@ _CONVERTER = counting_converter()
 
 
 def first_node(state: HardState, recovered: Recovered, config: Config) -> Node:
-    """The protocol state with which a server starts: what its disk held, and nothing else."""
+    """The protocol state with which a server starts: what its disk held, and nothing else.
+
+    Raises:
+        StorageError: a configuration in the log can't be read (seed G-04: it is never left out).
+    """
+    genesis = state.genesis or Configuration("", ())
+    try:
+        found = [genesis, *map(configuration_of, recovered.configurations)]
+    except ProtocolError as error:
+        raise StorageError(str(error)) from error
     return Node(
         state.id,
         Settings(
@@ -79,10 +91,12 @@ def first_node(state: HardState, recovered: Recovered, config: Config) -> Node:
             APPEND_WINDOW,
             config.max_clock_drift,
             config.trailing_entries,
+            RELUCTANCE[config.leads],
         ),
-        Configuration("", ()),
+        found[-1],
         term=state.term,
         voted_for=state.voted_for,
         log=Log(recovered.terms, recovered.last_index, *recovered.base),
         disk=Disk(index=recovered.last_index),
+        earlier=tuple(found[:-1]),
     )

@@ -38,9 +38,14 @@ class Status:
     last_term: int
     snapshot_index: int
     member_count: int
+    """How many voters there are; while they change, how many there will be."""
     quorum_size: int
     peers: tuple[PeerStatus, ...]
     missing: tuple[str, ...]
     """The initial servers that a cluster still waits for to form."""
+    configuration_index: int = 0
+    """Where the present members stand in the log; 0: they are the first ones."""
+    learners: tuple[str, ...] = ()
+    """The names of the members without a vote."""
     installing: float | None = None
     """How much of a snapshot has come from the leader, from 0 to 1; None: none is under way."""

@@ -15,7 +15,7 @@ import outcome
 import trio
 
 from trioraft._clock import Bell
-from trioraft._errors import NotLeaderError, OutcomeUnknown, ServerStopped
+from trioraft._errors import InternalError, NotLeaderError, OutcomeUnknown, ServerStopped
 from trioraft._limits import (
     MAX_APPEND_BYTES,
     MAX_LOG_ENTRIES_PER_REQUEST,
@@ -184,7 +184,7 @@ class Tickets:
         self._appended.clear()
 
     def _give_up(self, ticket: Ticket, cluster: str, why: str) -> None:
-        handle = pack([cluster, ticket.index, ticket.term])
+        handle = handle_of(cluster, ticket.index, ticket.term)
         entry = f"entry {ticket.index} of term {ticket.term}"
         error = OutcomeUnknown(f"{why} before {entry} was known to be committed", handle)
         self._leave(ticket)
@@ -196,6 +196,20 @@ class Tickets:
         self._let_one_in()
 
 
+def handle_of(cluster: str, index: int, term: int) -> bytes:
+    """What names an entry for good."""
+    return pack([cluster, index, term])
+
+
 def _copy_of(error: NotLeaderError) -> NotLeaderError:
     """Every caller raises an exception of its own, with its own traceback."""
     return NotLeaderError(error.leader, error.address, error.term)
+
+
+def tickets_of(batch: object) -> tuple[Ticket, ...]:
+    """The batch of commands that the rules have handed back; nothing stands for none."""
+    if batch is None:
+        return ()
+    if not isinstance(batch, tuple):
+        raise InternalError(f"a batch of commands came back as {batch!r}")
+    return batch

@@ -28,6 +28,7 @@ from trioraft._rules.effects import Effect
 from trioraft._rules.events import Event, Proposed, Received
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
+from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.messages import Message
 from trioraft._rules.node import Campaigning, Following, Leading, Node, Role
 from trioraft._rules.step import step
@@ -76,6 +77,8 @@ class Trace:
                     self._write("snapshot", after, applied, None, compact)
                 case do.AppendOwn(first=first, count=count):
                     self._append(after, applied, first, first + count - 1)
+                case do.AppendConfiguration(configuration=configuration):
+                    self._append(after, applied, configuration.index, configuration.index)
         if isinstance(event, events.Persisted):
             durable = {"type": "persist", "write": event.write, "durable": after.disk.index}
             self._write("persist", after, applied, None, durable)
@@ -126,7 +129,9 @@ class Trace:
             "last_index": node.log.last_index,
             "last_term": node.log.last_term,
             "snapshot_index": node.snapshot_index,
-            "configuration": [member.id.name for member in node.configuration.voters],
+            "configuration": _names(node.configuration.voters),
+            "outgoing": _names(node.configuration.outgoing),
+            "learners": _names(node.configuration.learners),
             "peer": peer,
             "message": message,
         }
@@ -184,6 +189,10 @@ def _plain(value: Any) -> Any:
     return _CONVERTER.unstructure(value)
 
 
+def _names(members: Sequence[Member]) -> list[str]:
+    return [member.id.name for member in members]
+
+
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -197,11 +206,22 @@ _BY_TYPE: Final[dict[str, Any]] = {
 
 
 def _make_converter() -> cattrs.Converter:
-    """Plain JSON; entries by their indexes and terms alone."""
+    """Plain JSON; entries by their indexes and terms, and by what changes the members."""
     converter = make_converter()
-    converter.register_unstructure_hook(Entries, lambda e: [e.first, e.last, list(e.runs)])
+    configurations = tuple[Configuration, ...]
+    converter.register_unstructure_hook(
+        Entries,
+        lambda e: [e.first, e.last, list(e.runs), converter.unstructure(e.configurations)],
+    )
     converter.register_structure_hook(
-        Entries, lambda v, _: Entries(v[0], v[1], tuple((first, term) for first, term in v[2]))
+        Entries,
+        lambda v, _: Entries(
+            v[0],
+            v[1],
+            tuple((first, term) for first, term in v[2]),
+            (),
+            converter.structure(v[3], configurations),
+        ),
     )
     # Whose commands they are is no rule's business, and no trace's.
     omitted = override(omit=True)

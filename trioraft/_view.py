@@ -45,6 +45,8 @@ class View:
             installing=next(iter(self._core.receiver.progress.fractions.values()), None),
             member_count=self.member_count,
             quorum_size=self.quorum_size,
+            configuration_index=configuration.index,
+            learners=tuple(member.id.name for member in configuration.learners),
             peers=tuple(self.peers.values()),
             missing=() if self._handshake is None else self._handshake.missing,
         )
@@ -86,12 +88,12 @@ class View:
 
     @property
     def member_count(self) -> int:
-        """How many members the cluster has, this server included; 0 before it has formed."""
+        """How many voters the cluster has; 0 before it has formed."""
         return len(self._core.node.configuration.voters)
 
     @property
     def quorum_size(self) -> int:
-        """How many members are a majority."""
+        """How many voters are a majority."""
         return self._core.node.configuration.quorum
 
     @property

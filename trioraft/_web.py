@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import trio
@@ -32,15 +31,18 @@ from trioraft._json_calls import read_call
 from trioraft._reads import Answer, Consistency, Token
 from trioraft._sessions import Call
 from trioraft._snapshots.form import Summary
-from trioraft._status import Status
 from trioraft._transport.http import Respond, WebRequest, WebResponse, problem
+from trioraft._web_members import MembersFront, Routes, member_routes
 from trioraft._web_metrics import metrics, sickness
-from trioraft._web_requests import consistency_of, is_another_sites, number_of, parameters
+from trioraft._web_requests import (
+    ANSWER_SECONDS,
+    consistency_of,
+    is_another_sites,
+    number_of,
+    parameters,
+)
 from trioraft._wire.levels import LEVELS
 from trioraft.abc import SnapshotId
-
-ANSWER_SECONDS: Final = 30.0
-"""How long the cluster may take: a client that has vanished without a word must not wait on."""
 
 _CALL: Final = re.compile(r"([1-9][0-9]{0,18})/([1-9][0-9]{0,18})")
 UNREADABLE: Final = ("ResultUnreadable", "ResultTooLarge")
@@ -50,7 +52,7 @@ _UNLUCKY: Final[dict[Outcome, int]] = {"done": 409, "not done": 503, "unknown": 
 """Which status says what became of a command."""
 
 
-class Front(Protocol):
+class Front(MembersFront, Protocol):
     """What a server does for those who ask from outside, whoever leads."""
 
     @property
@@ -107,10 +109,6 @@ class Front(Protocol):
         """
         ...
 
-    def status(self) -> Status:
-        """The server's state at a glance."""
-        ...
-
 
 def make_respond(front: Front) -> Respond:
     """What a `WebTransport` answers with, for one server."""
@@ -120,13 +118,14 @@ def make_respond(front: Front) -> Respond:
 class _Web:
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._routes: Mapping[str, tuple[str, Callable[[WebRequest], Awaitable[WebResponse]]]] = {
+        self._routes: Routes = {
             "/do": ("POST", self._do),
             "/read": ("POST", self._read),
             "/session": ("POST", self._session),
             "/snapshot": ("POST", self._snapshot),
             # No GET: a page whose own name leads here can read those, and this is the whole state.
             "/snapshot/piece": ("POST", self._snapshot_piece),
+            **member_routes(front),
             "/status": ("GET", self._status),
             "/healthz": ("GET", self._healthz),
             "/metrics": ("GET", self._metrics),

@@ -12,6 +12,9 @@ from trioraft._reads import Anything, AtLeast, Consistency, Lease, Linearizable,
 from trioraft._transport.http import WebRequest
 from trioraft._wire.levels import LEVELS
 
+ANSWER_SECONDS: Final = 30.0
+"""How long the cluster may take: a client that has vanished without a word must not wait on."""
+
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _SECONDS: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 

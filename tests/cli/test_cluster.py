@@ -37,9 +37,13 @@ class Cluster:
 
     def start(self, number: int, *more: str) -> subprocess.Popen[bytes]:
         cluster = ",".join(f"n{n}=ws://127.0.0.1:{port}" for n, port in enumerate(self.ports))
+        return self.start_alone(number, "--initial-cluster", cluster, *more)
+
+    def start_alone(self, number: int, *more: str) -> subprocess.Popen[bytes]:
+        """Start a server that is not told of others."""
         command = trioraft(
             "serve", "--name", f"n{number}", "--data", str(self.directory / f"n{number}"),
-            "--listen", self.address(number), "--initial-cluster", cluster, *TIMES, *more,
+            "--listen", self.address(number), *TIMES, *more,
         )  # fmt: skip
         with (self.directory / f"n{number}.log").open("ab") as log:
             process = subprocess.Popen(command, stderr=log)

@@ -18,6 +18,7 @@ from tests.storage.test_version1 import FIRST, SECOND
 from trioraft import StorageCorrupt, StorageError
 from trioraft._cli import inspect as inspecting
 from trioraft._cli import main
+from trioraft._directory import look_at
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
 from trioraft._snapshots.form import Head, verify, write_snapshot
@@ -243,9 +244,9 @@ def test_so_is_one_that_comes_into_use_meanwhile(
 
     def look(directory: str) -> Any:
         logs.append(place.open())
-        return look_at_log(directory)
+        return look_at(directory)
 
-    monkeypatch.setattr(inspecting, "look_at_log", look)
+    monkeypatch.setattr(inspecting, "look_at", look)
     assert main(["inspect", str(place.path)]) == 3
     place.close(logs[0])
 

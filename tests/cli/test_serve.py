@@ -13,6 +13,7 @@ import trio
 
 from trioraft import Server, WebSocketTransport
 from trioraft._cli import main, serve
+from trioraft._cli.common import addresses
 from trioraft._cli.serve import _until_told
 
 MACHINE = """
@@ -117,7 +118,7 @@ def test_a_damaged_file_to_restore_is_one_line(
 
 
 def test_addresses() -> None:
-    assert serve._addresses("n1=ws://h:1, n2=ws://h:2") == {"n1": "ws://h:1", "n2": "ws://h:2"}
+    assert addresses("n1=ws://h:1, n2=ws://h:2") == {"n1": "ws://h:1", "n2": "ws://h:2"}
 
 
 class Slow(Server):

@@ -498,7 +498,7 @@ class Exploration:
             host = self._sync(host, len(host.queue), now, tokens)
         node = host.node
         if isinstance(node.role, Campaigning):
-            for peer in node.peers:
+            for peer in node.configuration.others(node.me):
                 host = self._take(host, SolicitDue(now, node.tenure, peer), tokens)
         return host
 

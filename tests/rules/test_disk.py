@@ -166,7 +166,7 @@ def test_a_followers_slow_disk_deposes_nobody() -> None:
 def ahead_of_their_leader(size: int = 3) -> Node:
     """A leader whose followers have entry 3 since instant 1, and whose own disk has only 2."""
     node, _ = propose(leader(1, size=size))
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         node, _ = fed(node, peer, now=0.5)
         node, _ = acked(node, peer, 3, now=1.0)
     return node
@@ -175,7 +175,7 @@ def ahead_of_their_leader(size: int = 3) -> Node:
 def answered(node: Node, now: float) -> tuple[Node, list[do.Effect]]:
     """All followers answer a heartbeat sent at this instant."""
     effects: list[do.Effect] = []
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         if not isinstance(node.role, Leading):
             break
         node, _ = fed(node, peer, now=now)
@@ -219,7 +219,7 @@ def test_the_clock_starts_anew_for_a_later_entry() -> None:
     """It has what was missed, but lacks what came meanwhile: that is another matter."""
     node = ahead_of_their_leader()
     node, _ = propose(node)
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         node, _ = fed(node, peer, now=20.0)
         node, _ = acked(node, peer, 4, now=20.0)
     assert role_of(node, Leading).lagging == (3, 1.0)

@@ -139,7 +139,7 @@ def test_two_servers_need_both() -> None:
 def test_commit_needs_a_majority(size: int) -> None:
     """One answer after the other: committed exactly when a majority, the leader with it, has it."""
     node = leader(size=size)
-    for having, peer in enumerate(node.peers, 2):
+    for having, peer in enumerate(node.configuration.others(node.me), 2):
         node, _ = fed(node, peer)
         node, _ = acked(node, peer, 1)
         assert node.commit == (1 if having >= node.configuration.quorum else 0)

@@ -207,7 +207,7 @@ def test_a_request_without_an_answer_is_sent_again() -> None:
 def test_requests_go_out_in_parallel() -> None:
     """To all servers at once, and several to each (5.1)."""
     node = candidate(1, size=5)
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         _, effects = take(node, SolicitDue(0.0, node.tenure, peer))
         assert these(effects, do.Send)[0].to == peer
     node, _ = propose(leader(1), 3)

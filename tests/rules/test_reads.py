@@ -74,7 +74,7 @@ def woken(effects: list[do.Effect]) -> list[ServerId]:
 def in_office(*terms: int, size: int = 3) -> Node:
     """A leader whose no-op is committed, and that has heard from everybody."""
     node = leader(*terms, size=size)
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         node, _ = fed(node, peer)
         node, _ = acked(node, peer, node.log.last_index)
     assert node.commit == node.log.last_index
@@ -223,7 +223,7 @@ def test_a_round_is_confirmed_once_and_by_no_less_than_a_majority(
     size: int, answering: tuple[ServerId, ...]
 ) -> None:
     node, number = joined(in_office(1, size=size))
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         node, _ = fed(node, peer)
     votes, told = 1, []
     for peer in answering:
@@ -383,7 +383,7 @@ def moves(scene: Scene) -> Iterator[Scene]:
     node, effects = read(scene.node)
     (at,) = these(effects, do.ReadAt)
     yield evolve(scene, node=node, readers=(*scene.readers, (at.round, scene.clock)))
-    for peer in scene.node.peers:
+    for peer in scene.node.configuration.others(scene.node.me):
         # The clock stands still: nothing but a round is a reason to send.
         node, requests = feed(scene.node, peer)
         sent = tuple((peer, request.number, scene.clock) for request in requests)
@@ -412,7 +412,7 @@ def released(scene: Scene, round_: int) -> Scene:
 def all_come_home(scene: Scene) -> None:
     """However it began: once everybody answers, nobody waits on."""
     for _ in range(4):
-        for peer in scene.node.peers:
+        for peer in scene.node.configuration.others(scene.node.me):
             node, requests = feed(scene.node, peer)
             scene = evolve(scene, node=node)
             for request in requests:
@@ -495,7 +495,7 @@ def test_a_majority_must_stand_by(size: int) -> None:
     for order in itertools.permutations(range(size - 1)):
         node, until = leader(1, size=size), [math.inf]
         for turn in order:
-            peer = node.peers[turn]
+            peer = node.configuration.others(node.me)[turn]
             node, _ = fed(node, peer, now=20.0 + turn)
             node, _ = acked(node, peer, 0, now=30.0)
             until.append(20.0 + turn + LASTS)

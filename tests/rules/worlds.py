@@ -130,7 +130,7 @@ def pre_candidate(*terms: int, now: float = 0.0, **state: Any) -> Node:
 def candidate(*terms: int, now: float = 0.0, durable: bool = True, **state: Any) -> Node:
     """A server that asks for votes; they may leave, unless said otherwise."""
     node = pre_candidate(*terms, now=now, **state)
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         if isinstance(node.role, Campaigning) and node.role.pre:
             granted = PreVoteReply(node.term, node.term + 1, vote_granted=True)
             node, _ = hear(node, peer, granted, now)
@@ -140,7 +140,7 @@ def candidate(*terms: int, now: float = 0.0, durable: bool = True, **state: Any)
 def leader(*terms: int, now: float = 0.0, durable: bool = True, **state: Any) -> Node:
     """A server that everybody voted for; its no-op is on its disk, unless said otherwise."""
     node = candidate(*terms, now=now, **state)
-    for peer in node.peers:
+    for peer in node.configuration.others(node.me):
         if isinstance(node.role, Campaigning):
             node, _ = hear(node, peer, RequestVoteReply(node.term, vote_granted=True), now)
     assert isinstance(node.role, Leading)

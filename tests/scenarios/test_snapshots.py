@@ -19,12 +19,12 @@ from tests.server.worlds import TIMEOUT, in_virtual_time
 from tests.snapshots.worlds import bringing, offer, snapshot_of
 from trioraft import Config, OutcomeUnknown, Server
 from trioraft._events import AnyEvent, SnapshotInstalled
-from trioraft._payloads import stamped_time
 from trioraft._rules import effects as do
 from trioraft._rules.messages import AppendEntries
 from trioraft._tickets import Ticket
 from trioraft._wire.codec import decode
 from trioraft._wire.installing import SnapshotPiece, SnapshotWanted
+from trioraft._wire.stamps import stamped_time
 from trioraft.testing import (
     DiskFault,
     SimulatedCluster,

@@ -11,7 +11,6 @@ import trio
 
 from tests.server.worlds import Cluster, Disk, Room, Say
 from trioraft._commands import Vocabulary
-from trioraft._payloads import stamp
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, Message
@@ -27,6 +26,7 @@ from trioraft._wire.codec import (
     entries_of,
 )
 from trioraft._wire.frames import Kind, frame
+from trioraft._wire.stamps import stamp
 from trioraft.abc import Connection
 from trioraft.testing import MemoryTransport
 

@@ -9,8 +9,8 @@ import attrs
 import trio
 
 from trioraft import Applied, command, query
-from trioraft._payloads import stamp
 from trioraft._wire.frames import Kind, frame, parse_entry
+from trioraft._wire.stamps import stamp
 from trioraft.abc import Batch, Recovered
 
 

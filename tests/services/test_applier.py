@@ -16,12 +16,12 @@ from trioraft._applier import Applier
 from trioraft._clock import Clock
 from trioraft._commands import Vocabulary
 from trioraft._events import SlowMachine
-from trioraft._payloads import stamp
 from trioraft._recent import Recent
 from trioraft._sessions import Sessions
 from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import FrameError, Kind, frame
+from trioraft._wire.stamps import stamp
 from trioraft._wire.strict import pack
 
 from .fakes import Count, Fail, FakeStorage, Machine, Note, noop

@@ -14,8 +14,9 @@ import pytest
 from trioraft import Applied, CommandRejected, ProtocolError, command, query
 from trioraft._commands import Vocabulary, name_of
 from trioraft._limits import MAX_COMMAND_BYTES
-from trioraft._payloads import command_name, stamp, stamped_data, stamped_time
+from trioraft._payloads import command_name
 from trioraft._wire.frames import Entry, Kind
+from trioraft._wire.stamps import stamp, stamped_data, stamped_time
 from trioraft._wire.strict import pack
 
 from .fakes import Count, Fail, Note

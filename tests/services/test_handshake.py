@@ -44,6 +44,9 @@ class Node:
         **about: Any,
     ) -> None:
         self.disk: list[Configuration] = []
+        self.newer: Configuration | None = None
+        self.invited: list[int] = []
+        self.expelled: list[str] = []
         fields: dict[str, Any] = {
             "cluster": None,
             "name": name,
@@ -59,8 +62,11 @@ class Node:
         self.shake = Handshake(
             me=self.hello,
             initial_cluster={other: f"mem://{other}" for other in initial},
-            configuration=configuration,
+            genesis=configuration,
+            known=lambda: [one for one in (self.shake.genesis, self.newer) if one is not None],
             form=self._form,
+            invited=self.invited.append,
+            expelled=self.expelled.append,
             patience=PATIENCE,
             clock=Clock(),
             random=Random(name),
@@ -68,7 +74,7 @@ class Node:
 
     async def _form(self, configuration: Configuration) -> None:
         await trio.sleep(0.01)
-        assert self.shake.configuration is None, "spoken of before it was durable"
+        assert self.shake.genesis is None, "spoken of before it was durable"
         self.disk.append(configuration)
 
 
@@ -199,7 +205,7 @@ async def test_only_the_first_name_writes_the_genesis(autojump_clock: MockClock)
         with trio.move_on_after(1):
             await meet(a, acceptor)
     assert (b.disk, c.disk) != ([], [])
-    assert a.disk == [a.shake.configuration]
+    assert a.disk == [a.shake.genesis]
     assert a.disk[0].cluster == f"{Random('a').getrandbits(64):016x}"
 
 
@@ -334,7 +340,7 @@ async def test_a_genesis_that_cant_be_made_durable_is_not_spoken_of() -> None:
     with pytest.raises(OSError, match="no space left"):
         await node.shake.cluster()
     assert not node.shake.formed.is_set()
-    assert node.shake.configuration is None
+    assert node.shake.genesis is None
 
 
 async def test_who_forms_while_it_answers_still_waits_for_what_its_answer_asked_for(

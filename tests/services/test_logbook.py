@@ -9,13 +9,13 @@ from tests.rules.worlds import B
 from trioraft import Config
 from trioraft._clock import Clock
 from trioraft._logbook import LogBook
-from trioraft._payloads import stamp, stamped_time
 from trioraft._rules import effects as do
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries
 from trioraft._tickets import Ticket
 from trioraft._wire.codec import entries_of
 from trioraft._wire.frames import Kind, frame, parse_entry
+from trioraft._wire.stamps import stamp, stamped_time
 from trioraft.abc import Batch
 
 from .fakes import FakeStorage

@@ -71,12 +71,17 @@ class Node:
         self.name = name
         self.received: list[tuple[ServerId, Message]] = []
         self.up: list[ServerId] = []
+        self.expelled: list[str] = []
+        self.members = {other: address_of(other) for other in (name, *others)}
         self.transport = MemoryTransport(network, address_of(name))
         handshake = Handshake(
             me=hello_of(name),
             initial_cluster={},
-            configuration=configuration,
+            genesis=configuration,
+            known=lambda: [CONFIGURATION],
             form=self._form,
+            invited=lambda index: None,
+            expelled=self.expelled.append,
             patience=PATIENCE,
             clock=Clock(),
             random=Random(name),
@@ -85,7 +90,8 @@ class Node:
             me=name,
             transport=self.transport,
             handshake=handshake,
-            addresses={other: address_of(other) for other in (name, *others)},
+            members=lambda: self.members,
+            hints={},
             patience=PATIENCE,
             slowest_redial=election / 2,
             clock=Clock(),
@@ -94,6 +100,7 @@ class Node:
             link_up=self.up.append,
             serve=self._serve,
             install=self._install,
+            expelled=self.expelled.append,
         )
 
     async def _install(self, leader: ServerId, connection: Connection) -> None:

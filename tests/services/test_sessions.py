@@ -19,6 +19,7 @@ from trioraft._sessions import (
     Opened,
     Reply,
     Sessions,
+    close_all_sessions,
     close_session,
     code_of,
     keep_session,
@@ -410,3 +411,24 @@ def test_dropped_results_and_expiry_are_in_the_snapshot(monkeypatch: pytest.Monk
 def test_a_piece_that_makes_no_sense_is_refused(piece: bytes) -> None:
     with pytest.raises(ProtocolError):
         Sessions.restored([piece])
+
+
+# -- all at once -----------------------------------------------------------------------------------
+
+
+def test_all_sessions_are_closed_at_once_and_new_ones_opened_after_that() -> None:
+    table = opened(1, 2)
+    applied(table, Call(1, 1, 1), 5, size=100)
+    assert table.manage(6, 0.0, close_all_sessions()) == Kept(True)
+    assert (len(table), table.due, table.capture()) == (0, None, [])
+    assert code(table, Call(1, 1, 1)) is Code.EXPIRED
+    assert table.manage(7, 0.0, close_all_sessions()) == Kept(False)
+    assert table.manage(8, 0.0, open_session(HOUR)) == Opened()
+    applied(table, Call(8, 1, 1), 9)
+
+
+def test_closing_all_gives_all_bytes_back() -> None:
+    table = opened(1)
+    applied(table, Call(1, 1, 1), 5, size=100)
+    table.manage(6, 0.0, close_all_sessions())
+    assert table._bytes == 0

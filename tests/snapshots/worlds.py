@@ -21,7 +21,6 @@ from trioraft._applier import Applier
 from trioraft._clock import Clock
 from trioraft._commands import Vocabulary
 from trioraft._events import AnyEvent
-from trioraft._payloads import stamp
 from trioraft._recent import Recent
 from trioraft._rules import effects as do
 from trioraft._rules.events import Persisted
@@ -41,6 +40,7 @@ from trioraft._transport.conversation import LOST, bare_errors
 from trioraft._wire.codec import Hello, Ping, Pong, decode, encode
 from trioraft._wire.frames import Kind, frame
 from trioraft._wire.installing import SnapshotOffer
+from trioraft._wire.stamps import stamp
 from trioraft.abc import Connection, SnapshotId
 
 FULL = StorageError("no space left on device")

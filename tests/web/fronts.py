@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -12,6 +12,8 @@ import trio
 import trioraft
 from trioraft._commands import Done, Vocabulary
 from trioraft._reads import Answer, Consistency
+from trioraft._rules.ids import ServerId
+from trioraft._rules.membership import Configuration, Member
 from trioraft._sessions import Call
 from trioraft._snapshots.form import Head, Summary
 from trioraft._status import PeerStatus, Status
@@ -39,6 +41,17 @@ STATUS = Status(
 )
 
 
+CONFIGURATION = Configuration(
+    "c0ffee",
+    (
+        Member(ServerId("n1", "i1"), "ws://h1:1"),
+        Member(ServerId("n2", "i2"), "ws://h2:1"),
+        Member(ServerId('n"3\\', "i3"), "ws://h3:1"),
+    ),
+    index=5,
+)
+
+
 @trioraft.command("put")
 @attrs.frozen
 class Put:
@@ -63,8 +76,9 @@ class FakeFront:
 
     def __init__(self, answer: Callable[[], Awaitable[Any]] | Any = None) -> None:
         self.vocabulary = Vocabulary((Put, Get))
-        self.asked: list[tuple[Any, Any]] = []
+        self.asked: list[Any] = []
         self.now = STATUS
+        self.configuration = CONFIGURATION
         self.age = math.inf
         self._answer = answer
 
@@ -98,3 +112,38 @@ class FakeFront:
 
     def status(self) -> Status:
         return self.now
+
+    @property
+    def administration(self) -> FakeFront:
+        return self
+
+    async def _change(self, *asked: Any) -> int:
+        self.asked.append(asked)
+        result: int = await self._say()
+        return result
+
+    async def add_peer(
+        self, name: str, connection_string: str, *, expected: int | None = None
+    ) -> int:
+        return await self._change("add", name, connection_string, expected)
+
+    async def add_learner(
+        self, name: str, connection_string: str, *, expected: int | None = None
+    ) -> int:
+        return await self._change("add-learner", name, connection_string, expected)
+
+    async def remove_peer(self, name: str, *, expected: int | None = None) -> int:
+        return await self._change("remove", name, expected)
+
+    async def change_address(
+        self, name: str, connection_string: str, *, expected: int | None = None
+    ) -> int:
+        return await self._change("address", name, connection_string, expected)
+
+    async def change_membership(
+        self, members: Mapping[str, str], *, expected: int | None = None
+    ) -> int:
+        return await self._change("change", members, expected)
+
+    async def transfer_leadership(self, name: str | None = None) -> None:
+        await self._change("transfer", name)

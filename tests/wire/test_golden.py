@@ -7,10 +7,10 @@ import pytest
 
 from trioraft import command
 from trioraft._commands import Vocabulary
-from trioraft._payloads import stamp, stamped_data, stamped_time
 from trioraft._state import HardState
 from trioraft._wire.codec import TAGS, decode, encode
 from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft._wire.stamps import stamp, stamped_data, stamped_time
 from trioraft._wire.strict import pack, unpack
 
 from .samples import FRAMES, GOLDEN, MESSAGES, STATES, golden

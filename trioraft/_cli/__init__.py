@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from trioraft._cli import asking, check, inspect, serve, snapshot
+from trioraft._cli import asking, check, inspect, members, recover, serve, snapshot
 from trioraft._cli.common import UNUSABLE, Unusable, complain
 
 _COMMANDS: Final = (
@@ -14,8 +14,11 @@ _COMMANDS: Final = (
     asking.add_do,
     asking.add_read,
     asking.add_status,
+    members.add_members,
+    members.add_changes,
     snapshot.add,
     inspect.add,
+    recover.add,
     check.add,
 )
 """Each adds its own parser, with a `run` that takes what was given and returns a status."""

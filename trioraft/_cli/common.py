@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
+
+from trioraft._transport.addresses import parse_address
 
 UNUSABLE: Final = 2
 """The status of a process whose arguments can't be used; argparse has the same."""
@@ -49,3 +53,29 @@ def load(option: str, path: str) -> Any:
     except (Exception, SystemExit) as error:
         raise Unusable(f"{option}: {path}: {type(error).__name__}: {error}") from error
     return found
+
+
+def addresses(text: str) -> Mapping[str, str]:
+    """`NAME=ADDRESS,...`; whether each makes sense is for others to say."""
+    found: dict[str, str] = {}
+    for pair in text.split(","):
+        name, equals, address = pair.strip().partition("=")
+        if not equals or not name or not address:
+            raise argparse.ArgumentTypeError(f"expected NAME=ADDRESS, got {pair!r}")
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{name} stands there twice")
+        found[name] = address
+    return found
+
+
+def members(text: str) -> Mapping[str, str]:
+    """`NAME=HOST:PORT,...`, or with `ws://`: servers, and where they listen."""
+    return {name: member_address(address) for name, address in addresses(text).items()}
+
+
+def member_address(text: str) -> str:
+    """`HOST:PORT`, or with `ws://`: where a server listens, as others of the cluster write it."""
+    try:
+        return str(parse_address(text if "://" in text else f"ws://{text}"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -181,6 +181,8 @@ def tell(answer: Answer, *, as_json: bool, rows: Collection[str] = ()) -> int:
             return Exit.DONE
         case 0 | 503 | 504, "not done":
             return Exit.NOT_DONE
+        case 409, "not done":  # a change of the members that the cluster refuses
+            return Exit.FAILED
         case _, "done":
             return Exit.FAILED
         case _, "unknown":

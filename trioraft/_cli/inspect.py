@@ -5,30 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
-from functools import partial
-from typing import Any, BinaryIO, Final
-
-from attrs import frozen
+from typing import Any, Final
 
 from trioraft._cli.common import Unusable, complain, say
 from trioraft._cli.http import one_line, readable
+from trioraft._directory import Holding, look_at
 from trioraft._errors import StorageCorrupt, StorageError
-from trioraft._rules.log import Log
-from trioraft._snapshots.form import Damaged, Summary, verify
+from trioraft._snapshots.form import Summary
 from trioraft._state import HardState
-from trioraft._storage.inspection import (
-    LogFound,
-    SnapshotFound,
-    is_data_directory,
-    is_in_use,
-    look_at_log,
-    look_at_snapshots,
-)
+from trioraft._storage.inspection import LogFound, SnapshotFound, is_data_directory, is_in_use
 from trioraft._wire.frames import Kind
-from trioraft.abc import SnapshotId
 
 _ABOUT: Final = """\
 Say what the data directory of a stopped server holds, and verify every checksum in it.  Nothing in
@@ -75,21 +64,21 @@ def _inspect(given: argparse.Namespace) -> int:
     try:
         if not is_data_directory(directory):
             raise Unusable(f"{directory} is no data directory")
-        found = None if is_in_use(directory) else _look_at(directory)
+        found = None if is_in_use(directory) else look_at(directory)
         if found is None or is_in_use(directory):  # one that has just started changes what is read
             complain(f"{directory} is in use: stop the server first")
             return Exit.IN_USE
     except OSError as error:
         raise Unusable(str(error)) from error
     if given.json:
-        say(json.dumps(found.told()) + "\n")
+        say(json.dumps(_told(found)) + "\n")
     else:
         _print(found)
     return Exit.DAMAGED if found.flaws else Exit.WHOLE
 
 
-def _print(found: _Found) -> None:
-    told = found.told()
+def _print(found: Holding) -> None:
+    told = _told(found)
     damage = told.pop("damage")
     for snapshot in told["snapshots"]:
         snapshot["time"] = _date(snapshot["time"])
@@ -100,87 +89,20 @@ def _print(found: _Found) -> None:
         say("all of it is whole\n")
 
 
-# -- looking ---------------------------------------------------------------------------------------
-
-
-@frozen
-class _Found:
-    """What there is in a data directory."""
-
-    state: HardState | None
-    """None: no server has got as far as to write one, or it can't be read."""
-    log: LogFound
-    snapshots: Sequence[SnapshotFound[Summary]]
-    used: SnapshotFound[Summary] | None
-    """The one that a start begins with."""
-    flaws: Sequence[StorageError]
-    """All that is wrong."""
-
-    def told(self) -> dict[str, Any]:
-        """The same as JSON has it."""
-        return {
-            **_identity(self.state),
-            **_extent(self.log),
-            "segments": [
-                {"file": s.file, "size": s.size, "batches": s.batches} for s in self.log.segments
-            ],
-            "torn": None
-            if self.log.torn is None
-            else {"file": self.log.torn.file, "offset": self.log.torn.offset},
-            "snapshots": [{**_about(s), "used": s is self.used} for s in self.snapshots],
-            "damage": list(map(_flaw, self.flaws)),
-        }
-
-
-def _look_at(directory: str) -> _Found:
-    log = look_at_log(directory)
-    flaws, state = list(log.flaws), None
-    if log.recovered.state is not None:
-        try:
-            state = HardState.decode(log.recovered.state)
-        except StorageError as error:
-            flaws.append(error)
-    cluster = None if state is None or state.genesis is None else state.genesis.cluster
-
-    snapshots = list(look_at_snapshots(directory, partial(_verified, cluster)))
-    flaws += [one.read for one in snapshots if isinstance(one.read, StorageError)]
-    used = _used(log, snapshots)
-    if log.recovered.base[0] > 0 and used is None and not log.flaws:
-        reason = (
-            f"the log begins behind entry {log.recovered.base[0]}, and no snapshot that is whole "
-            "holds what comes before"
-        )
-        flaws.append(StorageCorrupt(os.path.join(directory, "snapshots"), 0, reason))
-    return _Found(state, log, snapshots, used, flaws)
-
-
-def _verified(cluster: str | None, one: SnapshotId, path: str, file: BinaryIO) -> Summary:
-    try:
-        summary = verify(file)
-    except Damaged as error:
-        raise StorageCorrupt(path, error.offset, error.reason) from error
-    if (summary.head.index, summary.head.term) != (one.index, one.term):
-        raise StorageCorrupt(path, 0, f"it is one of entry {summary.head.index} by its own words")
-    if cluster is not None and summary.head.cluster not in (None, cluster):
-        raise StorageCorrupt(path, 0, f"it is of the cluster {summary.head.cluster}")
-    return summary
-
-
-def _used(
-    log: LogFound, snapshots: Sequence[SnapshotFound[Summary]]
-) -> SnapshotFound[Summary] | None:
-    """The newest one that is whole and that the log goes on from; none if that is damaged."""
-    if log.flaws:
-        return None
-    recovered = log.recovered
-    known = Log(recovered.terms, recovered.last_index, *recovered.base)
-    for one in reversed(snapshots):
-        if isinstance(one.read, Summary) and known.term_at(one.id.index) == one.id.term:
-            return one
-    return None
-
-
 # -- telling ---------------------------------------------------------------------------------------
+
+
+def _told(found: Holding) -> dict[str, Any]:
+    """The same as JSON has it."""
+    log = found.log
+    return {
+        **_identity(found.state),
+        **_extent(log),
+        "segments": [{"file": s.file, "size": s.size, "batches": s.batches} for s in log.segments],
+        "torn": None if log.torn is None else {"file": log.torn.file, "offset": log.torn.offset},
+        "snapshots": [{**_about(s), "used": s is found.used} for s in found.snapshots],
+        "damage": list(map(_flaw, found.flaws)),
+    }
 
 
 def _identity(state: HardState | None) -> Mapping[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import trio
 
-from trioraft._cli.common import Unusable, complain, load
-from trioraft._config import Config
+from trioraft._cli.common import Unusable, addresses, complain, load
+from trioraft._config import Config, Leads
 from trioraft._errors import ProtocolError, StorageError
 from trioraft._limits import DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL
 from trioraft._server import Server
@@ -50,7 +49,7 @@ def add(commands: Any) -> None:
     option("--listen", required=True, metavar="ADDRESS", help="ws://HOST:PORT, where to listen")
     option(
         "--initial-cluster",
-        type=_addresses,
+        type=addresses,
         default={},
         metavar="NAME=ADDRESS,...",
         help="the first members, this one included; used once, on an empty data directory, and "
@@ -64,7 +63,7 @@ def add(commands: Any) -> None:
     )
     option(
         "--peers",
-        type=_addresses,
+        type=addresses,
         default={},
         metavar="NAME=ADDRESS,...",
         help="addresses that differ from those the cluster knows",
@@ -90,22 +89,15 @@ def add(commands: Any) -> None:
         help="without a leader until one is elected; at least three heartbeat intervals, and the "
         "same on every server (%(default)s)",
     )
+    option(
+        "--leads",
+        choices=get_args(Leads),
+        default="readily",
+        help="whether this server is to lead, if others can (%(default)s)",
+    )
     option("--trace", metavar="FILE", help="append one JSON line for each event of the protocol")
     option("--log-level", choices=_LEVELS, default="info", help="to stderr (%(default)s)")
     parser.set_defaults(run=_serve)
-
-
-def _addresses(text: str) -> Mapping[str, str]:
-    """`NAME=ADDRESS,...`; whether each makes sense is for the server to say."""
-    addresses: dict[str, str] = {}
-    for pair in text.split(","):
-        name, equals, address = pair.strip().partition("=")
-        if not equals or not name or not address:
-            raise argparse.ArgumentTypeError(f"expected NAME=ADDRESS, got {pair!r}")
-        if name in addresses:
-            raise argparse.ArgumentTypeError(f"{name} stands there twice")
-        addresses[name] = address
-    return addresses
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -143,6 +135,7 @@ def _make(given: argparse.Namespace) -> Server:
             config=Config(
                 heartbeat_interval=given.heartbeat_interval,
                 election_timeout=given.election_timeout,
+                leads=given.leads,
                 trace=given.trace,
             ),
         )

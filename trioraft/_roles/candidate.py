@@ -12,7 +12,7 @@ from trioraft._rules.ids import ServerId
 
 @frozen
 class Candidate:
-    """Asks every peer for its vote, in a pre-vote or for real, until it wins, loses or times out.
+    """Asks every voter for its vote, in a pre-vote or for real, until it wins, loses or times out.
 
     All three ends look the same from here: the rules change the role inside `step`, the server
     cancels this tenure's scope, and the nursery takes the solicitations with it.
@@ -24,7 +24,7 @@ class Candidate:
         """Campaign, until the rules say otherwise."""
         host, tenure = self.host, self.host.node.tenure
         async with trio.open_nursery() as nursery:
-            for peer in host.node.peers:
+            for peer in host.node.configuration.electors(host.node.me):
                 nursery.start_soon(self.solicit, peer, tenure, name=f"solicit {peer}")
             while True:
                 await host.election.passed()

@@ -31,6 +31,11 @@ class Host(Protocol):
         """Rung when a command queues."""
         ...
 
+    @property
+    def reconfigured(self) -> Bell:
+        """Rung when the members have changed."""
+        ...
+
     def step(self, event: Event) -> None:
         """Let the rules take one event; the only way to change `node`."""
         ...

@@ -20,12 +20,22 @@ class Leader:
         """Lead, until the rules say otherwise."""
         host, tenure = self.host, self.host.node.tenure
         async with trio.open_nursery() as nursery:
-            for peer in host.node.peers:
-                nursery.start_soon(self.replicate, peer, tenure, name=f"replicate {peer}")
+            nursery.start_soon(self.recruit, nursery, tenure)
             nursery.start_soon(self.propose)
             while True:
                 await host.quorum.passed()
                 host.step(QuorumTimeout(host.clock.now(), tenure))
+
+    async def recruit(self, nursery: trio.Nursery, tenure: int) -> None:
+        """Replicate to every follower, to new ones too when the members change (6)."""
+        host = self.host
+        served: set[ServerId] = set()
+        while True:
+            for peer in host.node.followers:
+                if peer not in served:
+                    served.add(peer)
+                    nursery.start_soon(self.replicate, peer, tenure, served, name=f"to {peer}")
+            await host.reconfigured.wait()
 
     async def propose(self) -> None:
         """Take all commands that queue as one event; what comes meanwhile makes the next one."""
@@ -36,14 +46,15 @@ class Leader:
             if proposed.count:  # else whoever rang has withdrawn its command meanwhile
                 host.step(proposed)
 
-    async def replicate(self, peer: ServerId, tenure: int) -> None:
-        """Send what the follower lacks when there is news, else a heartbeat.
+    async def replicate(self, peer: ServerId, tenure: int, served: set[ServerId]) -> None:
+        """Send what the follower lacks when there is news, else a heartbeat, until it has left.
 
         Many commands between two turns of this task leave in one message: batching is the
         scheduler's work, not ours.
         """
         host, turn = self.host, self.host.clock.timer(self.host.bell(peer))
-        while True:
+        while peer in host.node.followers:
             host.step(host.append_due(peer, tenure))
             turn.move(host.node.heartbeat_at(peer))
             await turn.wait()
+        served.discard(peer)

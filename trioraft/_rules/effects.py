@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
+from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import Message
 
 
@@ -39,6 +40,15 @@ class AppendOwn:
     term: int
     count: int
     batch: object = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class AppendConfiguration:
+    """Write a leader's own entry that changes the members: it is in force from now on."""
+
+    write: int
+    term: int
+    configuration: Configuration
 
 
 @frozen
@@ -172,10 +182,26 @@ class Complain:
     reason: str
 
 
+@frozen
+class Dismiss:
+    """A server that was removed gets nothing more from this one."""
+
+    peer: ServerId
+
+
+@frozen
+class Expel:
+    """A follower has lost what it had acknowledged: tell it that it must never vote again."""
+
+    peer: ServerId
+    reason: str
+
+
 Effect = (
     SaveTerm
     | WriteEntries
     | AppendOwn
+    | AppendConfiguration
     | Refuse
     | ReadAt
     | RoundConfirmed
@@ -192,4 +218,6 @@ Effect = (
     | Answered
     | Missed
     | Complain
+    | Dismiss
+    | Expel
 )

@@ -29,6 +29,12 @@ from trioraft._rules.node import (
 
 Outcome = tuple[Node, list[Effect]]
 
+_SILENCES = (0, 1, 4)
+"""Election time-outs in which a server lets others go first, by its reluctance to lead.
+
+In the end it campaigns all the same, for it may hold the only complete log.
+"""
+
 
 # -- becoming ----------------------------------------------------------------------------------
 
@@ -66,14 +72,15 @@ def become_pre_candidate(node: Node, now: float) -> Outcome:
     return _count_votes(node, now, [do.ElectionBy(now)])
 
 
-def become_candidate(node: Node, now: float) -> Outcome:
+def become_candidate(node: Node, now: float, *, transfer: bool = False) -> Outcome:
     """Begin an election: a new term, a vote for oneself (5.2).
 
-    The requests leave, and the own vote counts, when the disk has both.
+    The requests leave, and the own vote counts, when the disk has both.  `transfer`: the leader
+    has asked for it.
     """
     effects: list[Effect] = []
     node = save_term(node, node.term + 1, node.me, effects)
-    role = Campaigning(pre=False, votes=frozenset())
+    role = Campaigning(pre=False, votes=frozenset(), transfer=transfer)
     return (
         evolve(node, role=role, tenure=node.tenure + 1),
         [*effects, _next_campaign(node, now)],
@@ -83,7 +90,9 @@ def become_candidate(node: Node, now: float) -> Outcome:
 def become_leader(node: Node, now: float) -> Outcome:
     """Lead: append a no-op, so that the entries of earlier terms can commit (5.4.2, 8)."""
     first = node.log.last_index + 1
-    progress = tuple(Progress(peer, next_index=first, answered_at=now) for peer in node.peers)
+    # Who may have been removed of late has to learn it from somebody.
+    others = dict.fromkeys(p for one in node.possible[::-1] for p in one.others(node.me))
+    progress = tuple(Progress(peer, next_index=first, answered_at=now) for peer in others)
     disk = node.disk.asking(first, node.log.last_index)
     node = evolve(
         node,
@@ -109,6 +118,8 @@ def on_election_timeout(node: Node, event: ElectionTimeout) -> Outcome:
     # were longer than today's.
     if not node.configuration.voter(node.me) or event.now < node.sticky_until:
         return node, [do.ElectionBy(event.now)]
+    if node.silences < _SILENCES[node.settings.reluctance]:
+        return evolve(node, silences=node.silences + 1), [do.ElectionBy(event.now)]
     if isinstance(node.role, Campaigning) and not node.role.pre:
         if not node.disk.knows_term:
             # The requests have not even left: a slow disk must not burn terms.
@@ -126,7 +137,7 @@ def on_solicit_due(node: Node, event: SolicitDue) -> Outcome:
     if role.pre:
         question = PreVote(node.term + 1, log.last_index, log.last_term)
         return node, [do.Send(event.peer, question)]
-    request = RequestVote(node.term, log.last_index, log.last_term)
+    request = RequestVote(node.term, log.last_index, log.last_term, role.transfer)
     return node, [do.Send(event.peer, request, after=node.disk.term_write)]
 
 
@@ -140,7 +151,9 @@ def on_own_vote_durable(node: Node, event: Persisted) -> Outcome:
 
 def on_request_vote(node: Node, now: float, sender: ServerId, request: RequestVote) -> Outcome:
     """RequestVote, receiver's side (figure 2)."""
-    if request.term < node.term or is_sticky(node, now):
+    # Who campaigns because its leader asked it to takes nothing from that leader (thesis 3.10).
+    is_held = is_sticky(node, now) and not request.transfer
+    if request.term < node.term or is_held:
         return node, [_reply(node, sender, RequestVoteReply(node.term, vote_granted=False))]
     effects: list[Effect] = []
     if request.term > node.term:
@@ -151,6 +164,7 @@ def on_request_vote(node: Node, now: float, sender: ServerId, request: RequestVo
             node, effects = become_follower(node, now, node.term)
         # Only a granted vote restarts the time-out: who refuses may have to campaign itself.
         effects.append(do.ElectionBy(now))
+        node = evolve(node, silences=0)
         if node.voted_for is None:
             node = save_term(node, node.term, sender, effects)
     return node, [*effects, _reply(node, sender, RequestVoteReply(node.term, granted))]

@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
+from trioraft._rules.membership import Member
 from trioraft._rules.messages import Message
 
 
@@ -64,13 +65,15 @@ class AppendDue:
     """There is news for a follower, or it is time for a heartbeat.
 
     `reach` is the last index that a message from the follower's next index on may hold, in count
-    and bytes.  None: the entries there are not in memory.
+    and bytes.  None: the entries there are not in memory.  `free` says that nothing is being done
+    here that rests on this server's lease.
     """
 
     now: float
     tenure: int
     peer: ServerId
     reach: int | None
+    free: bool = True
 
 
 @frozen
@@ -132,6 +135,23 @@ class ReadIndexDue:
     batch: object = field(default=None, eq=False, repr=False)
 
 
+@frozen
+class ChangeDue:
+    """The members are to be these, once the change is committed (section 6)."""
+
+    now: float
+    voters: tuple[Member, ...]
+    learners: tuple[Member, ...]
+
+
+@frozen
+class TransferDue:
+    """Another server is to lead; None: whichever is fit for it (thesis 3.10)."""
+
+    now: float
+    target: ServerId | None
+
+
 Event = (
     Received
     | Persisted
@@ -146,4 +166,6 @@ Event = (
     | LinkUp
     | Proposed
     | ReadIndexDue
+    | ChangeDue
+    | TransferDue
 )

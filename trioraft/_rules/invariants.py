@@ -37,6 +37,8 @@ def _broken(before: Node, after: Node) -> str | None:
         return "what the log has forgotten is in a snapshot, and that is committed"
     if after.snapshot_index < before.snapshot_index:
         return "a snapshot never gives way to an older one"
+    if after.configuration.index > log.last_index:
+        return "the configuration in force stands in the log"
     if log.last_term > after.term:
         return "no entry is of a later term than the server"
     if disk.index > log.last_index:
@@ -57,6 +59,10 @@ def _broken_by_role(before: Node, after: Node) -> str | None:
         return None
     if log.term_at(max(role.first_index, log.base_index)) != after.term:
         return "a leader's term begins with its no-op"
+    if after.configuration is not before.configuration and (
+        before.configuration.index > after.commit or after.commit < role.first_index
+    ):
+        return "one change at a time, and none before this term's first entry is committed"
     appends = log is before.log or log.agrees(before.log, before.log.last_index)
     if isinstance(before.role, Leading) and not appends:
         return "a leader only appends"

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
+from trioraft._rules.membership import Configuration
+
 Runs = tuple[tuple[int, int], ...]
 """(first index, term) pairs, both rising."""
 
@@ -21,7 +23,10 @@ def _first(run: tuple[int, int]) -> int:
 
 @frozen
 class Entries:
-    """Entries on their way: their indexes and terms, and the frames, which no rule looks at."""
+    """Entries on their way: their indexes and terms, and the frames, which no rule looks at.
+
+    What a configuration entry says is the one payload that rules see.
+    """
 
     first: int
     """The index of the first entry, or the one that would follow if there is none."""
@@ -31,6 +36,8 @@ class Entries:
     """The first run begins at `first`."""
     frames: Sequence[bytes] = field(default=(), eq=False, repr=False)
     """The entries themselves; empty where only the rules are at work."""
+    configurations: tuple[Configuration, ...] = ()
+    """What the configuration entries among them say, oldest first."""
 
     def __len__(self) -> int:
         return self.last - self.first + 1
@@ -46,6 +53,7 @@ class Entries:
             self.last,
             _runs_between(self.runs, index, self.last),
             self.frames[index - self.first :],
+            tuple(one for one in self.configurations if one.index >= index),
         )
 
 

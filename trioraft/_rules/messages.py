@@ -14,11 +14,16 @@ from trioraft._rules.membership import Configuration
 
 @frozen
 class RequestVote:
-    """A candidate asks for a vote (5.2)."""
+    """A candidate asks for a vote (5.2).
+
+    `transfer` says that the leader itself has asked it to campaign (thesis 3.10): nobody needs to
+    stand by that leader any more.
+    """
 
     term: int
     last_log_index: int
     last_log_term: int
+    transfer: bool = False
 
 
 @frozen
@@ -69,7 +74,7 @@ class AppendEntriesReply:
     `match_index` is durable at the follower and known to agree with the leader's log.  After a
     failed consistency check the conflict's term and first index say where to look next; term 0
     says that the log ends before `conflict_index`.  `stickiness` is how long, in seconds, the
-    follower now refuses its vote to others.
+    follower now refuses its vote to others; `reluctance` is how little it wants to lead.
     """
 
     term: int
@@ -79,6 +84,7 @@ class AppendEntriesReply:
     stickiness: float
     conflict_term: int = 0
     conflict_index: int = 0
+    reluctance: int = 0
 
 
 @frozen
@@ -102,6 +108,26 @@ class InstallSnapshotReply:
     match_index: int
 
 
+@frozen
+class TimeoutNow:
+    """The leader asks a follower to campaign at once (thesis 3.10), in its `number`-th attempt.
+
+    `withdrawn`: not any more; it and all attempts before it are to be answered, and not obeyed.
+    """
+
+    term: int
+    number: int
+    withdrawn: bool = False
+
+
+@frozen
+class TimeoutNowReply:
+    """The follower did not and will not obey the leader's attempts up to `number`."""
+
+    term: int
+    number: int
+
+
 Message = (
     RequestVote
     | RequestVoteReply
@@ -111,5 +137,9 @@ Message = (
     | AppendEntriesReply
     | InstallSnapshot
     | InstallSnapshotReply
+    | TimeoutNow
+    | TimeoutNowReply
 )
-Reply = RequestVoteReply | PreVoteReply | AppendEntriesReply | InstallSnapshotReply
+Reply = (
+    RequestVoteReply | PreVoteReply | AppendEntriesReply | InstallSnapshotReply | TimeoutNowReply
+)

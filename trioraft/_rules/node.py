@@ -36,6 +36,8 @@ class Settings:
     """How much faster another server's clock may run than this one's: a fraction, no time."""
     trailing_entries: int
     """How many entries stay in the log behind a snapshot."""
+    reluctance: int = 0
+    """How little this server is to lead: 0 like any, 1 rarely, 2 never if it can be."""
 
 
 @frozen(slots=False)
@@ -101,6 +103,8 @@ class Campaigning:
     pre: bool
     votes: frozenset[ServerId]
     """Who granted; in a real campaign without the own vote, which counts once it is durable."""
+    transfer: bool = False
+    """The leader has asked for this campaign."""
 
 
 @frozen(slots=False)
@@ -135,6 +139,34 @@ class Progress:
     """The index of the snapshot that is on its way to it; 0: none."""
     install_at: float = -math.inf
     """No snapshot is begun before."""
+    answered: int = 0
+    """The newest request that it has answered."""
+    matched_by: int = 0
+    """The newest request whose answer has proved the match."""
+    reluctance: int = 0
+    """How little it wants to lead, by its newest answer."""
+    expelled: bool = False
+    """It has lost what it had acknowledged: nothing it says counts any more."""
+    leaves_after: int = 0
+    """It is no member any more, and gone once it has answered this request; 0: it stays."""
+    leaves_at: float = math.inf
+    """Then it is gone, whatever it has answered."""
+
+
+@frozen(slots=False)
+class Transfer:
+    """The leader's attempt to have another server lead (thesis 3.10)."""
+
+    target: ServerId
+    number: int
+    """Of the TimeoutNow; each attempt of a term has its own."""
+    until: float
+    """Then it is given up; once it is, the leader waits no longer for an answer."""
+    sent: bool = False
+    withdrawn: bool = False
+    """It is given up, but the target may not know that yet: no lease until it has said so."""
+    again_at: float = -math.inf
+    """When the target is told so again."""
 
 
 @frozen(slots=False)
@@ -144,7 +176,7 @@ class Leading:
     first_index: int
     """The no-op that began this term; only from here on may replicas be counted (5.4.2)."""
     progress: tuple[Progress, ...]
-    """One for each other member, in the configuration's order."""
+    """One for each other member, and for those who leave and may not know it."""
     lagging: tuple[int, float] | None = None
     """An entry that a majority has without this server's own disk, and since when."""
     round: int = 0
@@ -153,6 +185,12 @@ class Leading:
     """The newest round that readers have joined: at most one behind `round`."""
     confirmed: int = 0
     """The newest round of which a majority has answered something."""
+    transfer: Transfer | None = None
+    """The attempt that is under way, or was given up and may be obeyed yet."""
+    transfers: int = 0
+    """How many attempts there were."""
+    hand_over_at: float = -math.inf
+    """No attempt is begun before, unless somebody asks for it."""
 
     def of(self, peer: ServerId) -> Progress | None:
         """What is known of that follower; None if it is no member."""
@@ -175,6 +213,7 @@ class Node:
     me: ServerId
     settings: Settings
     configuration: Configuration
+    """The newest in the log, committed or not: it is in force (section 6)."""
     term: int = 0
     voted_for: ServerId | None = None
     log: Log = Log()
@@ -189,6 +228,12 @@ class Node:
     tenure: int = 0
     """Rises with each change of role; whatever crosses a wait carries it."""
     role: Role = Following()
+    earlier: tuple[Configuration, ...] = ()
+    """The configurations before the newest one, oldest first: the log may be cut (seed G-03)."""
+    silences: int = 0
+    """Election time-outs in which a server that is not to lead has let others go first."""
+    withdrawn: tuple[int, int] = (0, 0)
+    """The newest TimeoutNow, by term and number, that this server will not obey."""
 
     @property
     def leader(self) -> ServerId | None:
@@ -198,9 +243,27 @@ class Node:
         return self.role.leader if isinstance(self.role, Following) else None
 
     @property
-    def peers(self) -> tuple[ServerId, ...]:
-        """Every other member."""
-        return self.configuration.others(self.me)
+    def followers(self) -> tuple[ServerId, ...]:
+        """Whom this server replicates to: nobody, unless it leads."""
+        role = self.role
+        return tuple(p.peer for p in role.progress) if isinstance(role, Leading) else ()
+
+    @property
+    def configurations(self) -> tuple[Configuration, ...]:
+        """All that the log holds or goes on from, oldest first."""
+        return (*self.earlier, self.configuration)
+
+    def configuration_at(self, index: int) -> Configuration:
+        """The one in force at an entry that is committed, and not long compacted."""
+        known = self.configurations
+        return next((one for one in reversed(known) if one.index <= index), known[0])
+
+    @property
+    def possible(self) -> tuple[Configuration, ...]:
+        """Those that may be in force somewhere, as far as this server knows: the committed one,
+        and all that came after it."""
+        committed = self.configuration_at(self.commit)
+        return tuple(one for one in self.configurations if one.index >= committed.index)
 
     @property
     def applicable(self) -> int:

@@ -35,7 +35,7 @@ def on_read_index_due(node: Node, event: ReadIndexDue) -> Outcome:
     joined = do.ReadAt(round_, index, event.batch)
     role = evolve(role, wanted=round_)
     node = evolve(node, role=role)
-    if not role.progress:
+    if node.configuration.is_quorum((node.me,)):
         role = evolve(role, round=round_)
         node, confirmed = confirming(evolve(node, role=role), role)
         return node, [joined, *confirmed]
@@ -71,7 +71,7 @@ def lease_until(node: Node, since: float = -math.inf) -> float:
     instant on.  What was sent up to `since` does not count.
     """
     role = node.role
-    if not isinstance(role, Leading):
+    if not isinstance(role, Leading) or role.transfer is not None:
         return -math.inf
     stand = {p.peer: p.stands_until for p in role.progress if p.answered_at > since}
     return node.agreed(math.inf, stand)

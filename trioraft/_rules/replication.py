@@ -1,189 +1,33 @@
-"""Log replication: section 5.3, both sides of AppendEntries.
+"""Log replication (5.3), the leader's side of AppendEntries.
 
-The follower's side verifies, cuts what conflicts, appends what is new, and answers when its disk
-has it.  The leader's side keeps a bounded window of requests on the way to each follower, and goes
-back to probing when a consistency check fails.
+It keeps a bounded window of requests on the way to each follower, and goes back to probing when a
+consistency check fails.
 """
 
 from __future__ import annotations
 
 import math
 
-from trioraft._errors import InternalError
 from trioraft._rules import effects as do
-from trioraft._rules.commitment import advance_commit, committing, wake_up_at, watch_own_disk
+from trioraft._rules.commitment import advance_commit
 from trioraft._rules.effects import Effect
-from trioraft._rules.elections import become_follower, quorum_deadline
-from trioraft._rules.events import (
-    AnswerDue,
-    AppendDue,
-    Fetched,
-    LinkUp,
-    Persisted,
-    Proposed,
-    QuorumTimeout,
-)
+from trioraft._rules.events import AppendDue, Fetched, LinkUp, Proposed
 from trioraft._rules.evolving import evolve
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import AppendEntries, AppendEntriesReply
-from trioraft._rules.node import Following, Leading, Node, Progress
+from trioraft._rules.node import Leading, Node, Progress
 from trioraft._rules.reads import began_round, confirming, owes_round
+from trioraft._rules.reconfiguration import dismiss, is_gone
+from trioraft._rules.tenure import wake_up_at, watch_own_disk
+from trioraft._rules.transfer import hand_over_if_reluctant, transferring
 
 Outcome = tuple[Node, list[Effect]]
 
 
-# -- the follower's side -----------------------------------------------------------------------
-
-
-def on_append_entries(node: Node, now: float, leader: ServerId, request: AppendEntries) -> Outcome:
-    """AppendEntries, receiver's side (figure 2)."""
-    if request.term < node.term:
-        refusal = AppendEntriesReply(
-            node.term, request.number, success=False, match_index=0, stickiness=0.0
-        )
-        return node, [do.Send(leader, refusal, after=node.disk.term_write)]
-    node, effects = follow(node, now, leader, request.term, request.number)
-    conflict = _consistency_check(node, request)
-    if conflict is not None:
-        return node, [*effects, do.Send(leader, conflict, after=node.disk.term_write)]
-    node, written = _take_entries(node, request.entries)
-    assert isinstance(node.role, Following)
-    verified = max(node.role.verified, request.entries.last)
-    node = evolve(node, role=evolve(node.role, verified=verified))
-    # What lies behind the verified part may conflict with the leader's log: commit stops there.
-    node, applied = committing(node, min(request.leader_commit, verified))
-    node, answer = _answer(node, now, request)
-    return node, [*effects, *written, *applied, *answer]
-
-
-def follow(node: Node, now: float, leader: ServerId, term: int, number: int) -> Outcome:
-    """Recognize the sender of request `number` as this term's leader (5.2)."""
-    if isinstance(node.role, Leading) and term == node.term:
-        raise InternalError(f"{node.me} and {leader} both lead in term {node.term}")
-    effects: list[Effect] = [do.ElectionBy(now)]
-    if term > node.term or not isinstance(node.role, Following):
-        node, more = become_follower(node, now, term, leader)
-        effects += [effect for effect in more if not isinstance(effect, do.ElectionBy)]
-    role = node.role
-    assert isinstance(role, Following)
-    if role.leader not in (None, leader):
-        raise InternalError(f"{role.leader} and {leader} both lead in term {node.term}")
-    return (
-        evolve(
-            node,
-            sticky_until=max(node.sticky_until, now + node.settings.election_timeout),
-            fruitless=0,
-            role=evolve(role, leader=leader, number=max(role.number, number)),
-        ),
-        effects,
-    )
-
-
-def _consistency_check(node: Node, request: AppendEntries) -> AppendEntriesReply | None:
-    """The refusal if the log does not hold the entry before the new ones, or None (5.3).
-
-    It says where the conflicting term begins, so that the leader skips a term at a time.
-    """
-    prev = request.prev_log_index
-    if prev < node.log.base_index:
-        return None  # a snapshot holds it: it is committed, so the leader has it too
-    found = node.log.term_at(prev)
-    if found == request.prev_log_term:
-        return None
-    if prev <= node.commit:
-        raise InternalError(f"entry {prev} is committed, and the leader has another term there")
-    return AppendEntriesReply(
-        node.term,
-        request.number,
-        success=False,
-        match_index=0,
-        stickiness=node.settings.election_timeout,
-        conflict_term=found or 0,
-        conflict_index=(
-            node.log.last_index + 1 if found is None else node.log.first_of_term_at(prev)
-        ),
-    )
-
-
-def _take_entries(node: Node, entries: Entries) -> Outcome:
-    """Cut what conflicts, and only that; append what is new.
-
-    A late copy of an old request must not cut what came after it (seed G-02).
-    """
-    conflict = node.log.first_conflict(entries)
-    if conflict is not None and conflict <= node.commit:
-        raise InternalError(f"entry {conflict} is committed, and the leader has another one")
-    kept = node.log.last_index if conflict is None else conflict - 1
-    new = entries.since(kept + 1)
-    if not len(new):
-        return node, []
-    disk = node.disk.asking(new.last, kept)
-    node = evolve(node, log=node.log.cut(kept).extended(new), disk=disk)
-    return node, [do.WriteEntries(disk.asked, new, cuts=conflict is not None)]
-
-
-def _answer(node: Node, now: float, request: AppendEntries) -> Outcome:
-    """Answer at once what is durable or carries nothing; owe the answer to the rest.
-
-    An owed answer leaves when the disk has moved, or after half a heartbeat interval with what is
-    durable by then: a slow disk must not look like a dead follower.
-    """
-    assert isinstance(node.role, Following)
-    if not len(request.entries) or request.entries.last <= node.disk.index:
-        return node, _success(node)
-    if node.role.owes:
-        return node, []
-    owing = evolve(node, role=evolve(node.role, owes=True))
-    return owing, [_answer_by(node, now)]
-
-
-def _answer_by(node: Node, now: float) -> Effect:
-    return do.AnswerBy(now + node.settings.heartbeat_interval / 2)
-
-
-def _success(node: Node) -> list[Effect]:
-    """Tell the leader how much is durable here that agrees with its log."""
-    role = node.role
-    assert isinstance(role, Following)
-    assert role.leader is not None
-    reply = AppendEntriesReply(
-        node.term,
-        role.number,
-        success=True,
-        match_index=min(node.disk.index, role.verified),
-        stickiness=node.settings.election_timeout,
-    )
-    return [do.Send(role.leader, reply, after=node.disk.term_write)]
-
-
-def on_answer_due(node: Node, event: AnswerDue) -> Outcome:
-    """The disk takes its time: say what is durable so far; the rest is still owed."""
-    role = node.role
-    assert isinstance(role, Following), "the tenure was checked"
-    if not role.owes:
-        return node, []
-    return node, [*_success(node), _answer_by(node, event.now)]
-
-
-def on_persisted_following(node: Node, event: Persisted) -> Outcome:
-    """The disk has moved: answer what was owed."""
-    role = node.role
-    assert isinstance(role, Following)
-    if not role.owes:
-        return node, []
-    answer = _success(node)
-    if node.disk.index < role.verified:
-        return node, [*answer, _answer_by(node, event.now)]
-    return evolve(node, role=evolve(role, owes=False)), [*answer, do.AnswerBy(math.inf)]
-
-
-# -- the leader's side -------------------------------------------------------------------------
-
-
 def on_proposed(node: Node, event: Proposed) -> Outcome:
     """Append the commands of this server's callers; sending and writing go in parallel."""
-    if not isinstance(node.role, Leading):
+    if not isinstance(node.role, Leading) or node.role.transfer is not None:
         return node, [do.Refuse(event.batch)]
     assert event.count > 0, "an empty batch would read as a no-op"
     first = node.log.last_index + 1
@@ -193,7 +37,7 @@ def on_proposed(node: Node, event: Proposed) -> Outcome:
         node, disk=disk, log=node.log.extended(Entries(first, last, ((first, node.term),)))
     )
     append = do.AppendOwn(disk.asked, first, node.term, event.count, event.batch)
-    return node, [append, *(do.Wake(peer) for peer in node.peers)]
+    return node, [append, *(do.Wake(peer) for peer in node.followers)]
 
 
 def on_append_due(node: Node, event: AppendDue) -> Outcome:
@@ -203,6 +47,18 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
     progress = role.of(event.peer)
     if progress is None:
         return node, []
+    if is_gone(node, progress, event.now):
+        return dismiss(node, role, event.peer)
+    if progress.expelled:
+        return node, []
+    node, effects = transferring(node, role, event)
+    role = node.role
+    assert isinstance(role, Leading)
+    node, more = _append_due(node, role, progress, event)
+    return node, [*effects, *more]
+
+
+def _append_due(node: Node, role: Leading, progress: Progress, event: AppendDue) -> Outcome:
     if progress.next_index <= node.log.base_index:
         return _send_snapshot(node, role, progress, event)
     behind = progress.next_index <= node.log.last_index
@@ -210,7 +66,7 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
     if behind and len(progress.in_flight) < window and not progress.fetching:
         if event.reach is not None:
             last = min(event.reach, node.log.last_index)
-            entries = node.log.between(progress.next_index, last)
+            entries = _entries(node, progress.next_index, last)
             return _send(node, role, progress, event.now, entries)
         role = role.with_progress(evolve(progress, fetching=True))
         node = evolve(node, role=role)
@@ -218,6 +74,15 @@ def on_append_due(node: Node, event: AppendDue) -> Outcome:
         node, effects = _heartbeat(node, role, event)
         return node, [fetch, *effects]
     return _heartbeat(node, role, event)
+
+
+def _entries(node: Node, first: int, last: int) -> Entries:
+    """Entries of the log, and what those among them say that change the members."""
+    entries = node.log.between(first, last)
+    if node.configuration.index < first:
+        return entries
+    configurations = tuple(one for one in node.configurations if first <= one.index <= last)
+    return Entries(first, last, entries.runs, (), configurations)
 
 
 def _send_snapshot(node: Node, role: Leading, progress: Progress, event: AppendDue) -> Outcome:
@@ -253,7 +118,7 @@ def on_fetched(node: Node, event: Fetched) -> Outcome:
     role = node.role
     assert isinstance(role, Leading), "the tenure was checked"
     progress = role.of(event.peer)
-    if progress is None:
+    if progress is None or progress.expelled:
         return node, []
     progress = evolve(progress, fetching=False)
     role = role.with_progress(progress)
@@ -304,11 +169,13 @@ def on_append_entries_reply(
     if not isinstance(role, Leading) or reply.term != node.term:
         return node, []
     progress = role.of(sender)
-    if progress is None:
+    if progress is None or progress.expelled:
         return node, []
     if reply.number > progress.number or reply.match_index > node.log.last_index:
         # Seed G-47: a follower that claims more than there is must not bring the leader down.
         return node, [do.Complain(sender, f"answered what was never sent: {reply}")]
+    if _has_lost(progress, reply):
+        return _expel(node, role, progress)
     progress, effects = _note_answer(node, progress, now, reply)
     role = role.with_progress(progress)
     node, confirmed = confirming(evolve(node, role=role), role)
@@ -337,7 +204,9 @@ def _note_answer(
     progress = evolve(
         progress,
         answered_at=sent_at,
+        answered=reply.number,
         answered_round=round_,
+        reluctance=reply.reluctance,
         stands_until=stands,
         unanswered=progress.unanswered[len(answered) :],
     )
@@ -355,14 +224,31 @@ def _on_success(
     progress = evolve(
         progress,
         match_index=match,
+        matched_by=max(progress.matched_by, reply.number),
         next_index=max(progress.next_index, match + 1),
         in_flight=tuple(flight for flight in progress.in_flight if flight[2] > match),
         probing=probing,
     )
     role = role.with_progress(progress)
-    node, effects = advance_commit(evolve(node, role=role), role)
-    node, more = watch_own_disk(node, role, now)
+    node, effects = advance_commit(evolve(node, role=role), role, now)
+    node, more = _after_success(node, progress, now)
     if not had_room and progress.next_index <= node.log.last_index:
+        more = [*more, do.Wake(progress.peer)]
+    return node, [*effects, *more]
+
+
+def _after_success(node: Node, progress: Progress, now: float) -> Outcome:
+    """What else hangs on how far a follower is: whether this server goes on leading."""
+    if not isinstance(node.role, Leading):
+        return node, []
+    node, effects = watch_own_disk(node, node.role, now)
+    role = node.role
+    if not isinstance(role, Leading):
+        return node, effects
+    node, more = hand_over_if_reluctant(node, role, progress, now)
+    if is_gone(node, progress, now) or (
+        role.transfer is not None and role.transfer.target == progress.peer
+    ):
         more = [*more, do.Wake(progress.peer)]
     return node, [*effects, *more]
 
@@ -390,6 +276,35 @@ def _on_conflict(
     return evolve(node, role=role.with_progress(progress)), [do.Wake(progress.peer)]
 
 
+def _has_lost(progress: Progress, reply: AppendEntriesReply) -> bool:
+    """Whether a follower lacks what it had acknowledged: its disk is an old copy of itself.
+
+    Its answer is newer than the one that proved the match.  While probing, requests follow the
+    entry before the next one.
+    """
+    if reply.success or reply.number <= max(progress.matched_by, progress.floor):
+        return False
+    if not reply.conflict_term:
+        return reply.conflict_index <= progress.match_index
+    return progress.probing and progress.next_index - 1 <= progress.match_index
+
+
+def _expel(node: Node, role: Leading, progress: Progress) -> Outcome:
+    """Count nothing more that this follower has said: its disk has forgotten it."""
+    reason = f"it had entry {progress.match_index}, and has it no more"
+    expelled = evolve(
+        progress,
+        expelled=True,
+        match_index=0,
+        answered_at=-math.inf,
+        answered_round=0,
+        stands_until=-math.inf,
+    )
+    role = role.with_progress(expelled)
+    node = evolve(node, role=role)
+    return node, [do.Expel(progress.peer, reason), do.QuorumBy(wake_up_at(node, role))]
+
+
 def on_link_up(node: Node, event: LinkUp) -> Outcome:
     """Send again what was on the way in the stream that broke."""
     role = node.role
@@ -406,15 +321,3 @@ def on_link_up(node: Node, event: LinkUp) -> Outcome:
         sent_at=-math.inf,
     )
     return evolve(node, role=role.with_progress(progress)), [do.Wake(event.peer)]
-
-
-def on_quorum_timeout(node: Node, event: QuorumTimeout) -> Outcome:
-    """Step down if no majority has answered in time (thesis 6.2), or if only this disk lags."""
-    role = node.role
-    assert isinstance(role, Leading), "the tenure was checked"
-    if event.now >= quorum_deadline(node, role):
-        return become_follower(node, event.now, node.term)
-    node, effects = watch_own_disk(node, role, event.now)
-    if not isinstance(node.role, Leading):
-        return node, effects
-    return node, [do.QuorumBy(wake_up_at(node, node.role))]

@@ -12,11 +12,12 @@ from trioraft._rules.commitment import advance_commit, committing
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import SnapshotSent, SnapshotTaken
 from trioraft._rules.evolving import evolve
+from trioraft._rules.following import follow
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Log
 from trioraft._rules.messages import InstallSnapshot, InstallSnapshotReply
 from trioraft._rules.node import Following, Leading, Node, Progress
-from trioraft._rules.replication import follow
+from trioraft._rules.reconfiguration import compacted
 
 Outcome = tuple[Node, list[Effect]]
 
@@ -32,7 +33,8 @@ def on_snapshot_taken(node: Node, event: SnapshotTaken) -> Outcome:
         return node, []
     log = node.log.compacted(index)
     disk = node.disk.asking(log.last_index, log.last_index)
-    return evolve(node, log=log, disk=disk), [do.Compact(disk.asked, index, log.base_term)]
+    node = evolve(compacted(node, index), log=log, disk=disk)
+    return node, [do.Compact(disk.asked, index, log.base_term)]
 
 
 def _may_go(node: Node, event: SnapshotTaken) -> int:
@@ -81,7 +83,8 @@ def on_install_snapshot(
             log=Log((), index, index, term),
             disk=disk,
             snapshot_index=index,
-            configuration=request.configuration or node.configuration,
+            configuration=request.configuration or node.configurations[0],
+            earlier=(),
         )
     assert isinstance(node.role, Following)
     node = evolve(node, role=evolve(node.role, verified=max(node.role.verified, index)))
@@ -103,17 +106,20 @@ def on_install_snapshot_reply(
     progress = role.of(sender) if isinstance(role, Leading) else None
     if not isinstance(role, Leading) or progress is None or reply.term != node.term:
         return node, []
+    if progress.expelled:
+        return node, []
     if reply.match_index > node.log.last_index:
         return node, [do.Complain(sender, f"answered what was never sent: {reply}")]
     match = max(progress.match_index, reply.match_index)
     progress = evolve(
         progress,
         match_index=match,
+        matched_by=progress.number,
         next_index=max(progress.next_index, match + 1),
         in_flight=tuple(flight for flight in progress.in_flight if flight[2] > match),
     )
     role = role.with_progress(progress)
-    node, effects = advance_commit(evolve(node, role=role), role)
+    node, effects = advance_commit(evolve(node, role=role), role, now)
     return node, [*effects, do.Wake(sender)]
 
 

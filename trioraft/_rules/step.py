@@ -1,8 +1,8 @@
 """The one door: a state and an event in, a state and effects out.
 
-Which rule answers which event is written in two tables; the rules themselves stand in
-`elections`, `replication`, `commitment`, `reads` and `snapshots`.  Nothing here waits, and nothing
-is half done: if a rule raises, the caller still holds the state from before.
+Which rule answers which event is written in two tables; the rules themselves stand in the other
+modules of this folder.  Nothing here waits, and nothing is half done: if a rule raises, the caller
+still holds the state from before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from trioraft._rules.elections import (
 from trioraft._rules.events import (
     AnswerDue,
     AppendDue,
+    ChangeDue,
     ElectionTimeout,
     Event,
     Fetched,
@@ -37,8 +38,10 @@ from trioraft._rules.events import (
     SnapshotSent,
     SnapshotTaken,
     SolicitDue,
+    TransferDue,
 )
 from trioraft._rules.evolving import evolve
+from trioraft._rules.following import on_answer_due, on_append_entries, on_persisted_following
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -49,25 +52,30 @@ from trioraft._rules.messages import (
     Reply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
+    TimeoutNowReply,
 )
 from trioraft._rules.node import Campaigning, Following, Leading, Node
 from trioraft._rules.reads import on_read_index_due
+from trioraft._rules.reconfiguration import on_change_due
 from trioraft._rules.replication import (
-    on_answer_due,
     on_append_due,
-    on_append_entries,
     on_append_entries_reply,
     on_fetched,
     on_link_up,
-    on_persisted_following,
     on_proposed,
-    on_quorum_timeout,
 )
 from trioraft._rules.snapshots import (
     on_install_snapshot,
     on_install_snapshot_reply,
     on_snapshot_sent,
     on_snapshot_taken,
+)
+from trioraft._rules.transfer import (
+    on_quorum_timeout,
+    on_timeout_now,
+    on_timeout_now_reply,
+    on_transfer_due,
 )
 
 Outcome = tuple[Node, list[Effect]]
@@ -136,6 +144,8 @@ _RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
     LinkUp: on_link_up,
     Proposed: on_proposed,
     ReadIndexDue: on_read_index_due,
+    ChangeDue: on_change_due,
+    TransferDue: on_transfer_due,
 }
 
 _MESSAGE_RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
@@ -147,4 +157,6 @@ _MESSAGE_RULES: Final[Mapping[type[Any], Callable[..., Outcome]]] = {
     AppendEntriesReply: on_append_entries_reply,
     InstallSnapshot: on_install_snapshot,
     InstallSnapshotReply: on_install_snapshot_reply,
+    TimeoutNow: on_timeout_now,
+    TimeoutNowReply: on_timeout_now_reply,
 }

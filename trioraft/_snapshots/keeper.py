@@ -286,7 +286,7 @@ class Keeper:
         return self._marks[0][0]
 
     async def _save(self, captured: Captured) -> Summary:
-        configuration = self._host.node.configuration
+        configuration = self._host.node.configuration_at(captured.index)
         head = Head(
             configuration.cluster, captured.index, captured.term, captured.time, configuration
         )

@@ -2,6 +2,7 @@
 
 It takes over the machine's state and the cluster's time.  It is another cluster, so it takes over
 neither the members nor the sessions: what was unknown to a client of the old one stays unknown.
+(One that takes over the log as well, after a disaster, needs the sessions for that; then they end.)
 """
 
 from __future__ import annotations
@@ -68,23 +69,48 @@ class _Source:
         self._compression = compression
 
     def rewrite(self, target: BinaryIO) -> None:
-        """Write a snapshot of the same state, and of no cluster."""
+        """Write a snapshot of the same state."""
         with open(self._path, "rb") as file:
-            reader = Reader(file)
-            for _ in reader.sessions():
-                pass
-            head = evolve(reader.head, cluster=None, configuration=None)
-            self._rewritten = write_snapshot(target, head, [], _Rest(reader), self._compression)
-            self.summary = reader.end()
+            self.summary, self._rewritten = rewrite(file, target, self._compression)
 
     def check(self, file: BinaryIO) -> None:
         """See that it is what was written."""
-        try:
-            is_whole = verify(file) == self._rewritten
-        except Damaged:  # it is this server's disk, not the file that is to be restored
-            is_whole = False
-        if not is_whole:
-            raise StorageError("what was read back is not the snapshot that was written")
+        check_written(file, self._rewritten)
+
+
+def rewrite(
+    source: BinaryIO, target: BinaryIO, compression: Compression, *, keeps_sessions: bool = False
+) -> tuple[Summary, Summary]:
+    """Write a snapshot of the same state, and of no cluster.
+
+    Returns:
+        What tells the source and the target apart from others.
+
+    Raises:
+        Damaged: the source is.
+    """
+    reader = Reader(source)
+    sessions = reader.sessions()
+    if not keeps_sessions:
+        for _ in sessions:
+            pass
+    head = evolve(reader.head, cluster=None, configuration=None)
+    rewritten = write_snapshot(target, head, sessions, _Rest(reader), compression)
+    return reader.end(), rewritten
+
+
+def check_written(file: BinaryIO, written: Summary) -> None:
+    """See that a snapshot that has just been written is there.
+
+    Raises:
+        StorageError: it is not.
+    """
+    try:
+        is_whole = verify(file) == written
+    except Damaged:  # it is this server's disk, not the file that was read
+        is_whole = False
+    if not is_whole:
+        raise StorageError("what was read back is not the snapshot that was written")
 
 
 class _Rest:

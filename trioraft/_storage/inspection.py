@@ -10,28 +10,32 @@ import fcntl
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import zip_longest
-from typing import BinaryIO, Generic, TypeVar
+from typing import BinaryIO, Final, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from trioraft._errors import StorageCorrupt, StorageError
+from trioraft._errors import StorageCorrupt, StorageError, StorageLocked
 from trioraft._storage import layout
 from trioraft._storage.chain import check_whole, link
+from trioraft._storage.extents import Extents
 from trioraft._storage.files import OsFiles, read_all
 from trioraft._storage.image import Image
 from trioraft._storage.layout import Header
 from trioraft._storage.names import LOCK, SNAPSHOTS, segment_name, segment_number, snapshot_name
 from trioraft._storage.replay import replay
+from trioraft._storage.retrieval import read_frames
 from trioraft._storage.shelf import Shelf
-from trioraft._storage.streams import telling
+from trioraft._storage.streams import opened
 from trioraft._storage.worker import Permit
 from trioraft._wire.frames import FrameError, cut_frames
 from trioraft.abc import Recovered, SnapshotId
 
 T = TypeVar("T")
+
+_READ_BYTES: Final = 1 << 20
 
 
 class _Untouched(OsFiles):
@@ -77,6 +81,8 @@ class LogFound:
     torn: Torn | None
     flaws: Sequence[StorageError]
     """What is damaged, missing, or can't be read."""
+    extents: Extents
+    """Where the entries lie."""
 
 
 @frozen
@@ -123,6 +129,28 @@ def is_in_use(directory: str) -> bool:
     return False
 
 
+@contextmanager
+def held(directory: str) -> Iterator[None]:
+    """Nobody opens the directory as long as the context lasts; nothing in it is changed.
+
+    A directory without a lock, as a copy may be, is nobody's.
+
+    Raises:
+        StorageLocked: somebody has it open.
+        OSError: nobody may look.
+    """
+    path = os.path.join(directory, LOCK)
+    with ExitStack() as stack:
+        with suppress(FileNotFoundError):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageLocked(f"{directory} is in use: stop the server first") from None
+        yield
+
+
 def look_at_log(directory: str) -> LogFound:
     """Read all segments, and verify every checksum in them.
 
@@ -130,6 +158,22 @@ def look_at_log(directory: str) -> LogFound:
         OSError: the directory can't be read; anything else that can't is a flaw.
     """
     return _Look(directory).result()
+
+
+def entries_in(directory: str, found: LogFound) -> Iterator[list[bytes]]:
+    """The frames of a log that is whole, from the one behind its base on, some at a time.
+
+    Raises:
+        StorageError: they can't be read.
+    """
+
+    def path_of(number: int) -> str:
+        return os.path.join(directory, segment_name(number))
+
+    files, first = _Untouched(), found.recovered.base[0] + 1
+    while frames := read_frames(files, path_of, found.extents, first, _READ_BYTES):
+        yield frames
+        first += len(frames)
 
 
 def look_at_snapshots(
@@ -221,6 +265,7 @@ class _Look:
             [Segment(at, os.path.getsize(at), self._batches.get(number)) for number, at in sized],
             self._torn,
             self._flaws,
+            self._image.extents,
         )
 
     def _header(self, number: int) -> Header | None:
@@ -275,13 +320,9 @@ class _Look:
         return os.path.join(self._directory, segment_name(number))
 
     def _read(self, path: str, size: int | None = None) -> bytes:
-        with telling(path):
-            file = self._files.open(path)
-            try:
-                whole = self._files.size(file) if size is None else size
-                return read_all(self._files, file, whole, 0)
-            finally:
-                self._files.close(file)
+        with opened(self._files, path) as file:
+            whole = self._files.size(file) if size is None else size
+            return read_all(self._files, file, whole, 0)
 
     @contextmanager
     def _noting(self, *, only_if_first: bool = False) -> Iterator[None]:

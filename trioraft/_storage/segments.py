@@ -12,24 +12,22 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import pairwise
 from typing import Final
 
 from attrs import define
 
-from trioraft._errors import StorageCorrupt, StorageError
+from trioraft._errors import StorageError
 from trioraft._storage import layout
 from trioraft._storage.chain import check_whole, link
-from trioraft._storage.extents import Extent
 from trioraft._storage.files import Files, make_directory, read_all, refusal, write_all
 from trioraft._storage.following import check_follows
 from trioraft._storage.image import Image
 from trioraft._storage.layout import DATA, Header
 from trioraft._storage.names import LOCK, segment_name, segment_number
 from trioraft._storage.replay import read_tail, replay, replay_taken
-from trioraft._storage.streams import telling
-from trioraft._wire.frames import FrameError, cut_frames, identity
+from trioraft._storage.retrieval import read_frames
+from trioraft._storage.streams import opened
 from trioraft.abc import Batch, Recovered
 
 _SPARE: Final = re.compile(r"[0-9a-f]{16}\.spare")
@@ -118,18 +116,18 @@ class SegmentLog:
 
     def _trim(self, number: int, end: int) -> None:
         """Give back the rest of a segment: nobody will read or write there again."""
-        with self._opened(self._segment_path(number)) as file:
+        with opened(self._files, self._segment_path(number)) as file:
             self._files.truncate(file, end)
 
     def _read_header(self, number: int) -> Header:
         path = self._segment_path(number)
-        with self._opened(path) as file:
+        with opened(self._files, path) as file:
             data = read_all(self._files, file, layout.HEADER_BYTES, 0)
         return layout.parse_header(path, number, data)
 
     def _read_segment(self, number: int) -> tuple[str, bytes]:
         path = self._segment_path(number)
-        with self._opened(path) as file:
+        with opened(self._files, path) as file:
             return path, read_all(self._files, file, self._files.size(file), 0)
 
     # Writing
@@ -287,30 +285,7 @@ class SegmentLog:
             StorageCorrupt: they are damaged.
             StorageError: they can't be read.
         """
-        found: list[bytes] = []
-        size = 0
-        extents = self._extents.find(first, max_bytes)
-        for number, group in groupby(extents, key=attrgetter("segment")):
-            with self._opened(self._segment_path(number)) as file:
-                for extent in group:
-                    for whole in self._frames(file, extent)[max(first - extent.first, 0) :]:
-                        size += len(whole)
-                        if found and size > max_bytes:
-                            return found
-                        found.append(whole)
-        return found
-
-    def _frames(self, file: int, extent: Extent) -> list[bytes]:
-        path = self._segment_path(extent.segment)
-        count = extent.last - extent.first + 1
-        data = read_all(self._files, file, extent.stop - extent.start, extent.start)
-        try:
-            frames = cut_frames(data)
-        except FrameError as error:
-            raise StorageCorrupt(path, extent.start + error.offset, error.reason) from None
-        if len(frames) < count or identity(frames[0])[0] != extent.first:
-            raise StorageCorrupt(path, extent.start, f"entry {extent.first} is not here any more")
-        return frames[:count]
+        return read_frames(self._files, self._segment_path, self._extents, first, max_bytes)
 
     # Closing
 
@@ -348,15 +323,6 @@ class SegmentLog:
 
     def _spare_path(self, salt: bytes) -> str:
         return self._path(f"{salt.hex()}.spare")
-
-    @contextmanager
-    def _opened(self, path: str) -> Iterator[int]:
-        with telling(path):
-            file = self._files.open(path)
-            try:
-                yield file
-            finally:
-                self._files.close(file)
 
     @contextmanager
     def _failing_for_good(self, path: str) -> Iterator[None]:

@@ -119,6 +119,21 @@ def telling(path: str) -> Iterator[None]:
 
 
 @contextmanager
+def opened(files: Files, path: str) -> Iterator[int]:
+    """A file that exists, until the context is left.
+
+    Raises:
+        StorageError: the file system refuses anything in here.
+    """
+    with telling(path):
+        file = files.open(path)
+        try:
+            yield file
+        finally:
+            files.close(file)
+
+
+@contextmanager
 def writing(files: Files, file: int, path: str, permit: Permit) -> Iterator[BinaryIO]:
     """An empty open file to write to; at the end all has gone to the file system, but no sync.
 

@@ -79,6 +79,15 @@ class Conversation:
         self._queue.append(message)
         self._bell.ring()
 
+    async def answers(self) -> bool:
+        """Whether the other side gives a sign of life within its time."""
+        asked, patience = self._clock.now(), self._clock.now() + self._patience
+        self.post(Ping())
+        while self._heard_at <= asked and self._clock.now() < patience:
+            pause = min(self._clock.now() + self._patience / 8, patience)
+            await self._clock.sleep_until(pause)
+        return self._heard_at > asked
+
     async def run(self, take: Callable[[WireMessage], None]) -> None:
         """Talk until the stream ends; hands every message to `take`.
 

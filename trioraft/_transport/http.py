@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -62,8 +62,15 @@ def problem(
     leader: str | None = None,
     headers: Mapping[str, str] | None = None,
     close: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> WebResponse:
-    """An error, as every error is told."""
-    told = {"error": error, "message": message, "outcome": outcome, "leader": leader}
+    """An error, as every error is told; `more` is what else some are told with."""
+    told: dict[str, Any] = {
+        "error": error,
+        "message": message,
+        "outcome": outcome,
+        "leader": leader,
+    }
+    told |= more or {}
     body = json.dumps(told).encode() + b"\n"
     return WebResponse(status, body, headers=headers or {}, close=close)

@@ -15,17 +15,18 @@ from random import Random
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, field
 
-from trioraft._clock import Clock
+from trioraft._clock import Bell, Clock
 from trioraft._errors import ProtocolError
-from trioraft._handshake import Handshake
+from trioraft._gate import Objection
+from trioraft._handshake import Handshake, Refused
 from trioraft._limits import MAX_CALLERS
 from trioraft._rules.ids import ServerId
 from trioraft._rules.messages import Message, Reply
 from trioraft._transport.conversation import LOST, Conversation, bare_errors
 from trioraft._wire.asking import Caller, ReadIndex, ReadIndexReply
-from trioraft._wire.codec import PeerMessage, Refusal, WireMessage, encode
+from trioraft._wire.codec import Hello, PeerMessage, Refusal, WireMessage, encode
 from trioraft.abc import Connection, Transport
 
 _LOG: Final = logging.getLogger("trioraft.transport")
@@ -44,6 +45,9 @@ class Link:
 
     name: str
     address: str
+    """Where it is dialled, or was dialled last."""
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    """Ends with the membership."""
     peer: ServerId | None = None
     """Who is at the other end, while the stream stands."""
     conversation: Conversation | None = None
@@ -60,7 +64,8 @@ class Peers:
         me: str,
         transport: Transport,
         handshake: Handshake,
-        addresses: Mapping[str, str],
+        members: Callable[[], Mapping[str, str]],
+        hints: Mapping[str, str],
         patience: float,
         slowest_redial: float,
         clock: Clock,
@@ -69,11 +74,25 @@ class Peers:
         link_up: Callable[[ServerId], None],
         serve: Callable[[Connection], Awaitable[None]],
         install: Callable[[ServerId, Connection], Awaitable[None]],
+        expelled: Callable[[str], None],
     ) -> None:
         """Begin.
 
-        `serve` talks to a client until its stream ends, and `install` to a leader that brings a
-        snapshot.
+        Args:
+            me: this server's name.
+            transport: how others are dialled.
+            handshake: who they are.
+            members: name and address of everybody that there should be a stream to.
+            hints: addresses that come before those.
+            patience: seconds that an answer may take.
+            slowest_redial: the longest pause before a server is dialled again, in seconds.
+            clock: this server's clock.
+            random: spreads the pauses.
+            receive: takes a message from a server.
+            link_up: told of a new stream to one.
+            serve: talks to a client until its stream ends.
+            install: talks to a leader that brings a snapshot.
+            expelled: told why this server must never take part again.
         """
         self._me = me
         self._transport = transport
@@ -84,14 +103,19 @@ class Peers:
         self._link_up = link_up
         self._serve = serve
         self._install = install
+        self._members = members
+        self._hints = hints
+        self._expelled = expelled
+        self._moved = Bell()
         self._callers = {False: 0, True: 0}
         self._slowest_redial = slowest_redial
         self._patience = patience
         self._incoming: dict[ServerId, Conversation] = {}
         self._complaints: dict[str, float] = {}
         """The newest that were made aloud, and when; the oldest first."""
-        self.links = {name: Link(name, addresses[name]) for name in sorted(addresses) if name != me}
+        self.links: dict[str, Link] = {}
         """By name."""
+        self._look_at_members()
 
     def post(self, to: ServerId, message: PeerMessage) -> None:
         """Send a message, if there is a stream to send it on; never waits."""
@@ -103,27 +127,104 @@ class Peers:
         if conversation is not None:
             conversation.post(message)
 
+    def address_of(self, name: str) -> str | None:
+        """Where a server was reached last; None if nobody here knows it."""
+        link = self.links.get(name)
+        return None if link is None else link.address
+
+    def expel(self, peer: ServerId, reason: str) -> None:
+        """Tell a peer that it must never take part again, and believe nothing more it says."""
+        _LOG.error("%s: %s must not take part any more: %s", self._me, peer, reason)
+        self._handshake.gate.ban(peer)
+        link = self.links.get(peer.name)
+        if link is not None and link.peer == peer and link.conversation is not None:
+            link.conversation.post(Refusal(reason, expels=True))
+
     # -- dialling ------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """The members have changed: so do the streams."""
+        self._moved.ring()
+
+    def _look_at_members(self) -> list[Link]:
+        """Forget who has left, and return who is new."""
+        members = self._members()
+        for name in self.links.keys() - members.keys():
+            self.links.pop(name).scope.cancel()
+        new = [
+            Link(name, members[name])
+            for name in sorted(members.keys() - self.links.keys())
+            if name != self._me
+        ]
+        self.links = dict(sorted([*self.links.items(), *((link.name, link) for link in new)]))
+        return new
 
     async def run(self) -> None:
         """Keep a stream to every peer, for ever."""
         async with trio.open_nursery() as nursery:
-            for link in self.links.values():
-                nursery.start_soon(self._keep, link, name=f"link to {link.name}")
+            new = [*self.links.values()]
+            while True:
+                for link in new:
+                    nursery.start_soon(self._keep, link, name=f"link to {link.name}")
+                await self._moved.wait()
+                new = self._look_at_members()
 
     async def _keep(self, link: Link) -> None:
         first = pause = min(_FIRST_REDIAL, self._slowest_redial)
-        while True:
-            try:
-                talked = await self._talk_to(link)
-            except LOST as error:
-                talked = link.peer is not None
-                self._lost(link, error)
-            finally:
-                link.peer = link.conversation = None
-            pause = first if talked else min(2 * pause, self._slowest_redial)
-            wait = pause * self._random.uniform(0.5, 1)
-            await self._clock.sleep_until(self._clock.now() + wait)
+        with link.scope:
+            failures = 0
+            while True:
+                link.address = self._address_to_dial(link, failures)
+                slowest = self._slowest_redial
+                try:
+                    talked = await self._talk_to(link)
+                except LOST as error:
+                    talked = link.peer is not None
+                    self._lost(link, error)
+                    if isinstance(error, Refused):
+                        slowest = self._patience  # who has been removed disturbs nobody
+                finally:
+                    link.peer = link.conversation = None
+                failures += not talked
+                pause = first if talked else min(2 * pause, slowest)
+                wait = pause * self._random.uniform(0.5, 1)
+                await self._clock.sleep_until(self._clock.now() + wait)
+
+    def _address_to_dial(self, link: Link, failures: int) -> str:
+        """As told, as the cluster has it, as the peer says itself; another one after a failure.
+
+        A cluster that has yet to form is formed as told, or not at all.
+        """
+        formed = self._handshake.formed.is_set()
+        hello = self._handshake.gate.newest_hello_of(link.name) if formed else None
+        places = [
+            self._hints.get(link.name),
+            self._members().get(link.name),
+            None if hello is None else hello.address,
+        ]
+        usable = [place for place in dict.fromkeys(places) if place and self._can_dial(place)]
+        return usable[failures % len(usable)] if usable else link.address
+
+    def _can_dial(self, address: str) -> bool:
+        try:
+            self._transport.check_address(address)
+        except ValueError:
+            return False
+        return True
+
+    async def probe(self, name: str, address: str) -> Hello:
+        """Who answers at an address, if it is the one named.
+
+        Raises:
+            LOST: nobody, or somebody else.
+            ValueError: the address can't be read.
+        """
+        given = self._clock.now() + self._patience
+        with bare_errors(), self._clock.until(given) as dialling:
+            async with self._transport.connect(address) as connection:
+                return await self._handshake.probe(connection, name)
+        assert dialling.cancelled_caught
+        raise TimeoutError(f"no answer within {self._patience:.3g} s")
 
     async def _talk_to(self, link: Link) -> bool:
         # A packet into a black hole is answered by nobody: without a bound of its own, dialling
@@ -174,6 +275,7 @@ class Peers:
         link.error = reason
 
     def _take_reply(self, peer: ServerId, message: WireMessage) -> None:
+        self._heed(peer, message)
         if not isinstance(message, Reply | ReadIndexReply):
             raise ProtocolError(f"{type(message).__name__} where only answers belong")
         self._receive(peer, message)
@@ -189,6 +291,7 @@ class Peers:
                     await self._handshake.admit(connection, first)
                     await self._receive_caller(connection, first)
                     return
+                await self._see_that_it_is_alone(connection, first)
                 peer = await self._handshake.accept(connection, first)
                 if peer is not None and first.installs:
                     await self._install(peer, connection)
@@ -235,7 +338,25 @@ class Peers:
             if self._incoming.get(peer) is conversation:
                 del self._incoming[peer]
 
+    async def _see_that_it_is_alone(self, connection: Connection, hello: Hello) -> None:
+        """Let no second process of one disk in while the first one answers."""
+        before = self._handshake.gate.hello_of(hello.id)
+        link = self.links.get(hello.name)
+        if before is None or before.nonce == hello.nonce or link is None or link.peer != hello.id:
+            return
+        if link.conversation is not None and await link.conversation.answers():
+            reason = f"another process runs on a copy of the disk of {hello.name}"
+            await self._handshake.refuse(connection, Objection(reason))
+
+    def _heed(self, peer: ServerId, message: WireMessage) -> None:
+        """Take it when a peer says that this server is not welcome, or even that it never is."""
+        if isinstance(message, Refusal):
+            if message.expels:
+                self._expelled(f"{peer} says: {message.reason}")
+            raise Refused(f"{peer} refused: {message.reason}")
+
     def _take_request(self, peer: ServerId, message: WireMessage) -> None:
+        self._heed(peer, message)
         is_reply = isinstance(message, Reply)
         if is_reply or not isinstance(message, Message | ReadIndex):
             raise ProtocolError(f"{type(message).__name__} where only requests belong")

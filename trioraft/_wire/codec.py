@@ -24,6 +24,8 @@ from trioraft._rules.messages import (
     PreVoteReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
+    TimeoutNowReply,
 )
 from trioraft._wire.asking import (
     Ask,
@@ -39,8 +41,9 @@ from trioraft._wire.asking import (
     WatchFrom,
     Welcome,
 )
-from trioraft._wire.frames import cut_frames, identity
+from trioraft._wire.frames import Kind, cut_frames, identity, kind_of, payload_of
 from trioraft._wire.installing import SnapshotOffer, SnapshotPiece, SnapshotWanted
+from trioraft._wire.stamps import stamped_data
 from trioraft._wire.strict import MALFORMED, counting_converter, pack, unpack
 
 PROTOCOL_VERSION: Final = 1
@@ -70,6 +73,10 @@ class Hello:
     """The digest of the snapshot that a server without a cluster starts from; empty: none."""
     installs: bool = False
     """The stream is to carry a snapshot."""
+    probes: bool = False
+    """The dialler asks who is here, and nothing else."""
+    configuration: Configuration | None = None
+    """The newest one that a dialler knows, which says whether it is a member."""
 
     @property
     def id(self) -> ServerId:
@@ -82,6 +89,9 @@ class Refusal:
     """The answer to a Hello that is not welcome, in words; the stream closes behind it."""
 
     reason: str
+    expels: bool = False
+    """The incarnation that said Hello has been used twice, or has lost what it had promised: it
+    must never take part again.  Sent at any time."""
 
 
 @frozen
@@ -89,6 +99,9 @@ class Genesis:
     """A formed server tells an unformed one the cluster that it belongs to."""
 
     configuration: Configuration
+    """The cluster's first one."""
+    newest: Configuration | None = None
+    """The one that names the unformed server, if that came later."""
 
 
 @frozen
@@ -117,6 +130,8 @@ TAGS: Final[dict[type[Any], str]] = {
     AppendEntries: "append",
     AppendEntriesReply: "append_reply",
     InstallSnapshotReply: "install_reply",
+    TimeoutNow: "timeout_now",
+    TimeoutNowReply: "timeout_now_reply",
     Hello: "hello",
     Refusal: "refusal",
     Genesis: "genesis",
@@ -207,14 +222,43 @@ def _check_order(request: AppendEntries) -> None:
 
 
 def entries_of(frames: list[bytes]) -> Entries:
-    """Frames that follow each other, at least one, as the rules see them."""
+    """Frames that follow each other, at least one, as the rules see them.
+
+    Raises:
+        ProtocolError: a configuration among them can't be read.
+    """
     runs: list[tuple[int, int]] = []
     index = 0
+    configurations: tuple[Configuration, ...] = ()
     for frame in frames:
         index, term = identity(frame)
         if not runs or runs[-1][1] != term:
             runs.append((index, term))
-    return Entries(runs[0][0], index, tuple(runs), frames)
+        if kind_of(frame) == Kind.CONFIGURATION:
+            configurations = (*configurations, configuration_of(frame))
+    return Entries(runs[0][0], index, tuple(runs), frames, configurations)
+
+
+def configuration_data(configuration: Configuration) -> bytes:
+    """What the entry of a configuration holds, behind the time."""
+    return pack(_CONVERTER.unstructure(configuration))
+
+
+def configuration_of(frame: bytes) -> Configuration:
+    """The configuration in a frame of that kind.
+
+    Raises:
+        ProtocolError: there is none, or one of another entry.
+    """
+    index, _ = identity(frame)
+    try:
+        fields = unpack(stamped_data(payload_of(frame)))
+        configuration = _CONVERTER.structure(fields, Configuration)
+    except MALFORMED as error:
+        raise ProtocolError(f"entry {index} is no configuration: {error}") from error
+    if configuration.index != index or not configuration.voters:
+        raise ProtocolError(f"entry {index} holds the configuration {configuration.index}")
+    return configuration
 
 
 def _entries_to_wire(entries: Entries) -> list[Any]:

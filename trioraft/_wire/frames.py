@@ -74,6 +74,11 @@ def identity(whole: bytes) -> tuple[int, int]:
     return index, term
 
 
+def kind_of(whole: bytes) -> int:
+    """The kind of a frame that is known to be good, as a number."""
+    return whole[FRAME_OVERHEAD - 1]
+
+
 def checksum(whole: bytes) -> int:
     """The checksum of a frame that is known to be good."""
     crc: int = _HEADER.unpack_from(whole)[1]

@@ -18,8 +18,9 @@ import outcome
 
 from trioraft._applier import reply_of
 from trioraft._commands import Applied, Vocabulary
-from trioraft._payloads import command_data, stamped_time
+from trioraft._payloads import command_data
 from trioraft._sessions import Code
+from trioraft._wire.stamps import stamped_time
 from trioraft._wire.strict import pack, unpack
 from trioraft.abc import Entry, Kind, StateMachine
 from trioraft.testing._bookkeeping import has_effect

@@ -11,7 +11,6 @@ import trio
 from attrs import frozen
 
 from trioraft._commands import Applied, Vocabulary
-from trioraft._payloads import stamped_time
 from trioraft._reads import (
     Answer,
     AtLeast,
@@ -22,6 +21,7 @@ from trioraft._reads import (
     Token,
 )
 from trioraft._wire.frames import Entry
+from trioraft._wire.stamps import stamped_time
 from trioraft.testing._disks import broken
 from trioraft.testing._history import Begun, History
 from trioraft.testing._judge import Judge
