@@ -170,9 +170,6 @@ class Administration(View):
             if member is None:
                 raise MembershipError(f"no voter has the name {name}")
             target = member.id
-        reason = why_no_transfer(core.node, target, self._clock.now())
-        if reason is not None:
-            raise TransferFailed(f"{self.name} can't hand over: {reason}")
         chosen = await self._hand_over(core, target)
         while core.node.leader is None and self.running:
             await core.leader_changed.wait()
@@ -181,8 +178,11 @@ class Administration(View):
 
     async def _hand_over(self, core: Core, target: ServerId | None) -> ServerId:
         """Begin, and return once this server does not lead any more; returns who was chosen."""
-        tenure = core.node.tenure
-        core.step(TransferDue(self._clock.now(), target))
+        tenure, now = core.node.tenure, self._clock.now()
+        reason = why_no_transfer(core.node, target, now)
+        if reason is not None:
+            raise TransferFailed(f"{self.name} can't hand over: {reason}")
+        core.step(TransferDue(now, target))
         role = core.node.role
         assert isinstance(role, Leading)
         assert role.transfer is not None
@@ -197,10 +197,10 @@ class Administration(View):
 
     async def _hand_over_to_any(self) -> None:
         """Hand over if somebody takes over at once: this server is about to end."""
-        core, now = self._core, self._clock.now()
-        if self.running and why_no_transfer(core.node, None, now) is None:
-            with self._clock.until(now + self.config.election_timeout), suppress(TransferFailed):
-                await self._hand_over(core, None)
+        if self.running and isinstance(self._core.node.role, Leading):
+            until = self._clock.now() + self.config.election_timeout
+            with self._clock.until(until), suppress(TransferFailed):
+                await self._hand_over(self._core, None)
 
     # -- how -----------------------------------------------------------------------------------
 

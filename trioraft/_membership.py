@@ -53,6 +53,8 @@ class Membership:
         """The rules have taken an event."""
         if after.configuration is not before.configuration:
             self._changed(before.configuration, after)
+        elif after.tenure != before.tenure:
+            self._follow()  # a leader keeps streams to who leaves, too
         if (
             self._was_member
             and not self._is_member
@@ -82,7 +84,8 @@ def linked(node: Node) -> dict[str, str]:
     Whoever has been removed, and knows it, disturbs nobody; who is being removed has to learn it.
     """
     newest = node.configuration
-    if newest.member(node.me) is None and not isinstance(node.role, Leading):
+    takes_part = any(one.member(node.me) is not None for one in node.possible)
+    if not takes_part and not isinstance(node.role, Leading):
         return {}
     found: dict[str, str] = {}
     for one in node.configurations:

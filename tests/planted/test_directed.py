@@ -30,7 +30,7 @@ async def test_the_longest_stickiness_is_on_disk() -> None:
         assert state_on(cluster.disks["n1"]).stickiness == TIMEOUT
         now = trio.current_time()
         core = cluster["n1"]._core
-        await cluster.until(lambda: core.node.configuration.voters)
+        await cluster.until(lambda: core.takes_part)
         assert core.node.sticky_until >= now + TIMEOUT
 
 

@@ -41,6 +41,7 @@ class FakeHost:
         self.answer = Deadline(self.clock)
         self.quorum = Deadline(self.clock)
         self.proposals = Bell()
+        self.reconfigured = Bell()
         self.waiting = 0
         self.bells: dict[ServerId, Bell] = {}
         self.events: list[Event] = []

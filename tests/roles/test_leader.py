@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trioraft._roles import Leader
 from trioraft._rules.events import AppendDue, Proposed, QuorumTimeout
 from trioraft._rules.ids import ServerId
+from trioraft._rules.node import Leading
 
 from .fake_host import HEARTBEAT, TENURE, B, C, FakeHost, children, leading, tenure
 
@@ -182,7 +183,7 @@ async def test_every_event_carries_the_tenure_in_which_the_role_began(
 async def test_one_cancel_ends_everything_in_the_same_instant(autojump_clock: MockClock) -> None:
     host = host_of(B, C, D, E)
     async with tenure(Leader(host)) as scope:
-        assert children() == 6
+        assert children() == 7
         before, count = trio.current_time(), len(host.events)
         for peer in (B, C, D, E):
             host.bell(peer).ring()
@@ -198,13 +199,91 @@ async def test_one_cancel_ends_everything_in_the_same_instant(autojump_clock: Mo
 async def test_a_leader_of_itself_alone_takes_commands(autojump_clock: MockClock) -> None:
     host = host_of()
     alone = attrs.evolve(host.node.configuration, voters=host.node.configuration.voters[:1])
-    host.node = attrs.evolve(host.node, configuration=alone)
+    host.node = attrs.evolve(host.node, configuration=alone, role=Leading(10, ()))
     host.waiting = 1
     host.proposals.ring()
     async with tenure(Leader(host)):
-        assert children() == 2
+        assert children() == 3
         await trio.sleep(10)
     assert host.events == [Proposed(host.events[0].now, 1)]
+
+
+# -- who comes and who goes --------------------------------------------------------------------
+
+
+def follow(host: FakeHost, *peers: ServerId) -> None:
+    """The rules have changed whom this leader replicates to."""
+    host.node = attrs.evolve(host.node, role=leading(*peers))
+    host.reconfigured.ring()
+
+
+async def test_a_new_member_gets_its_first_turn_at_once_and_then_heartbeats(
+    autojump_clock: MockClock,
+) -> None:
+    host = host_of(B, C)
+    async with tenure(Leader(host)):
+        await trio.sleep(HEARTBEAT / 2)
+        joined = trio.current_time()
+        follow(host, B, C, D)
+        await wait_all_tasks_blocked()
+        assert turns(host, D) == [joined]
+        await trio.sleep(2.5 * HEARTBEAT)
+        assert turns(host, D) == pytest.approx([joined + n * HEARTBEAT for n in range(3)])
+
+
+async def test_nobody_is_served_twice_however_often_the_members_change(
+    autojump_clock: MockClock,
+) -> None:
+    host = host_of(B, C)
+    async with tenure(Leader(host)):
+        before = children()
+        for _ in range(10):
+            host.reconfigured.ring()
+            await wait_all_tasks_blocked()
+        assert children() == before
+        assert len(turns(host, B)) == 1
+
+
+async def test_who_has_left_gets_nothing_more_and_its_task_ends(autojump_clock: MockClock) -> None:
+    host = host_of(B, C)
+    async with tenure(Leader(host)):
+        before = children()
+        follow(host, B)
+        host.bell(C).ring()
+        await wait_all_tasks_blocked()
+        assert children() == before - 1
+        count = len(turns(host, C))
+        await trio.sleep(10 * HEARTBEAT)
+        assert len(turns(host, C)) == count
+
+
+async def test_who_has_left_and_comes_again_is_served_again(autojump_clock: MockClock) -> None:
+    host = host_of(B, C)
+    async with tenure(Leader(host)):
+        before = children()
+        follow(host, B)
+        host.bell(C).ring()
+        await trio.sleep(HEARTBEAT)
+        again = trio.current_time()
+        follow(host, B, C)
+        await wait_all_tasks_blocked()
+        assert turns(host, C)[-1] == again
+        assert children() == before
+
+
+async def test_who_leaves_and_comes_again_before_its_task_has_looked_is_served_by_one(
+    autojump_clock: MockClock,
+) -> None:
+    host = host_of(B, C)
+    async with tenure(Leader(host)):
+        before = children()
+        follow(host, B)
+        host.bell(C).ring()
+        follow(host, B, C)
+        await trio.sleep(3.5 * HEARTBEAT)
+        assert children() == before
+        later = [instant for instant in turns(host, C) if instant > trio.current_time() - HEARTBEAT]
+        assert len(later) == 1
 
 
 def test_a_leader_holds_nothing_but_its_host() -> None:

@@ -24,7 +24,7 @@ from tests.rules.exploration import (
 )
 from tests.rules.worlds import terms_of
 from trioraft._errors import InternalError
-from trioraft._rules import commitment, elections, replication, snapshots, step
+from trioraft._rules import commitment, elections, following, replication, snapshots, step
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.log import Log
@@ -278,14 +278,17 @@ def lengths_are_compared_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def half_is_a_quorum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Configuration, "quorum", property(lambda self: len(self.voters) // 2))
+    def is_quorum(self: Configuration, servers: Any) -> bool:
+        return 2 * sum(member.id in servers for member in self.voters) >= len(self.voters) - 1
+
+    patch.setattr(Configuration, "is_quorum", is_quorum)
 
 
 def replicas_of_old_terms_are_counted(patch: pytest.MonkeyPatch) -> None:
     real = commitment.advance_commit
 
-    def advance(node: Node, role: Leading) -> Any:
-        return real(node, evolve(role, first_index=0))
+    def advance(node: Node, role: Leading, now: float) -> Any:
+        return real(node, evolve(role, first_index=0), now)
 
     for module in (commitment, replication, snapshots):
         patch.setattr(module, "advance_commit", advance)
@@ -305,29 +308,29 @@ def votes_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:
-    real = replication._success
+    real = following._success
 
     def success(node: Node) -> Any:
         return real(evolve(node, disk=evolve(node.disk, index=node.log.last_index)))
 
-    patch.setattr(replication, "_success", success)
+    patch.setattr(following, "_success", success)
 
 
 def acknowledged_beyond_what_is_verified(patch: pytest.MonkeyPatch) -> None:
-    real = replication._success
+    real = following._success
 
     def success(node: Node) -> Any:
         return real(evolve(node, role=evolve(node.role, verified=node.log.last_index)))
 
-    patch.setattr(replication, "_success", success)
+    patch.setattr(following, "_success", success)
 
 
 def the_leader_counts_itself_at_once(patch: pytest.MonkeyPatch) -> None:
     real = commitment.advance_commit
 
-    def advance(node: Node, role: Leading) -> Any:
+    def advance(node: Node, role: Leading, now: float) -> Any:
         early = evolve(node, disk=evolve(node.disk, index=node.log.last_index))
-        return real(early, role)
+        return real(early, role, now)
 
     for module in (commitment, replication, snapshots):
         patch.setattr(module, "advance_commit", advance)
@@ -350,22 +353,22 @@ def a_late_copy_cuts_what_matches(patch: pytest.MonkeyPatch) -> None:
 
 
 def commit_reaches_beyond_what_is_verified(patch: pytest.MonkeyPatch) -> None:
-    real = replication.committing
+    real = following.committing
 
     def committing(node: Node, commit: int) -> Any:
         return real(node, node.log.last_index if commit else 0)
 
-    patch.setattr(replication, "committing", committing)
+    patch.setattr(following, "committing", committing)
 
 
 def nothing_is_checked_before_appending(patch: pytest.MonkeyPatch) -> None:
-    real = replication._consistency_check
+    real = following._consistency_check
 
     def check(node: Node, request: Any) -> Any:
         refusal = real(node, request)
         return refusal if request.prev_log_index > node.log.last_index else None
 
-    patch.setattr(replication, "_consistency_check", check)
+    patch.setattr(following, "_consistency_check", check)
 
 
 def snapshots_are_acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:

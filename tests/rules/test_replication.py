@@ -458,7 +458,7 @@ def test_a_refusal_never_goes_below_the_match() -> None:
     node, _ = fed(node, B, reach=4)
     node, _ = acked(node, B, 4)
     node, request = fed(node, B)
-    node, _ = hear(node, B, refusal(2, request.number, 0, 1))
+    node, _ = hear(node, B, refusal(2, request.number, 1, 1))
     assert progress_of(node, B).next_index == 5
 
 
@@ -630,7 +630,9 @@ def test_server_append_entries_with_stale_terms_are_rejected() -> None:
     node = follower(term=2)
     after, effects = hear(node, B, append(1, 0, 0, 1))
     assert after == node
-    assert reply_in(effects) == evolve(refusal(2, 1), stickiness=0.0)
+    assert reply_in(effects) == evolve(refusal(2, 0), stickiness=0.0), (
+        "it answers nothing of term 2"
+    )
 
 
 def test_server_append_entries_rejected_if_already_committed() -> None:

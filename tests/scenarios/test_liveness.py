@@ -610,6 +610,7 @@ async def test_f16_one_that_can_neither_send_nor_dial_nor_write_ends_within_two_
         leader = await machines.leader("n2", "n3")
         machines.mute("n1", "n2")
         machines.mute("n2", "n1")
+        await machines.crash("n3")  # a puppet beside it would be a copy of its disk
         async with Puppet(machines, "n3").dial("n1") as line:
             status = machines["n1"].status()
             machines.disks["n1"].seconds = 1.5

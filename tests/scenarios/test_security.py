@@ -486,4 +486,4 @@ async def test_x14_strangers_that_introduce_themselves_leave_nothing_behind() ->
                 await connection.receive()
         handshake = cluster["n1"]._handshake
         assert handshake is not None
-        assert len(handshake._hellos) <= 3
+        assert len(handshake.gate._hellos) <= 3

@@ -155,7 +155,7 @@ async def test_s1_s2_a_snapshot_of_what_is_there_already_changes_nothing(
     await compact(cluster)
     await put(cluster, 3, 4)
     await cluster.settled(1)
-    for peer in leader._core.node.peers:
+    for peer in leader._core.node.followers:
         server = cluster[peer.name]
         before, told = server._core.node.log, told_by(server)
         asked = wanted(cluster, peer.name)

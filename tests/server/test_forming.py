@@ -285,16 +285,23 @@ async def test_d12_servers_of_two_clusters_never_mix() -> None:
         await stranger.say("theirs")
         ours, theirs = cluster["n1"].status().cluster, stranger["n1"].status().cluster
         assert ours != theirs
-        # All of one cluster now find the servers of the other at their peers' addresses.
+        # One now finds the servers of the other cluster at its peers' addresses.
         hints = {name: cluster.addresses[name] for name in ("n2", "n3")}
+        await stranger.crash("n2", "n3")
         await stranger.restart("n1", peers=hints)
-        await trio.sleep(2)
-        error = stranger["n1"].peers["n2"].error
-        assert error is not None
-        assert "belongs to the cluster" in error or "incarnation" in error
-        assert not any(peer.connected for peer in stranger["n1"].peers.values())
+        errors: set[str] = set()
+        for _ in range(500):
+            await trio.sleep(0.01)
+            errors.add(stranger["n1"].peers["n2"].error or "")
+            assert not any(peer.connected for peer in stranger["n1"].peers.values())
+        assert any(f"belongs to the cluster {theirs}, this server to {ours}" in e for e in errors)
         assert cluster["n2"].status().cluster == ours
         assert "theirs" not in cluster["n2"].state_machine.lines
+        # Where a hint leads astray, the cluster's own addresses are tried, too.
+        await stranger.start("n2", "n3")
+        await stranger.settled()
+        assert all(peer.connected for peer in stranger["n1"].peers.values())
+        assert stranger["n2"].status().cluster == theirs
 
 
 @in_virtual_time
@@ -388,13 +395,32 @@ async def test_all_addresses_change_at_once_and_hints_find_everybody() -> None:
 async def test_a_dialler_checks_whom_it_reached() -> None:
     async with a_cluster(3) as cluster:
         crossed = {**cluster.addresses, "n2": "mem://n3", "n3": "mem://n2"}
+        # n1 dials the wrong ones as long as it is unformed: it does only what it was told.
         await cluster.start("n1", initial_cluster=crossed)
-        await cluster.start("n2", "n3")
+        await cluster.start("n2", initial_cluster={**cluster.addresses, "n1": "mem://nowhere"})
         await trio.sleep(2)
-        error = cluster["n1"].peers["n2"].error
+        error = cluster["n1"].peers["n3"].error
         assert error is not None
-        assert "this is n3, not n2" in error
-        assert not cluster["n1"].peers["n2"].connected
+        assert "n3 refused: this is n2, not n3" in error
+        assert cluster["n1"].status().missing == ("n2", "n3")
+        assert not any(peer.connected for peer in cluster["n1"].peers.values())
+        await cluster.restart("n1")
+        await cluster.start("n3")
+        await cluster.settled()
+
+
+@in_virtual_time
+async def test_a_formed_server_tries_other_addresses_where_one_leads_astray(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_running_cluster(3) as cluster:
+        crossed = {**cluster.addresses, "n2": "mem://n3", "n3": "mem://nowhere"}
+        await cluster.restart("n1", peers=crossed)
+        await cluster.settled()
+        await trio.sleep(2)
+        assert all(peer.connected for peer in cluster["n1"].peers.values())
+    assert "n2 refused: this is n3, not n2" in caplog.text
+    assert "nobody answers at mem://nowhere" in caplog.text
 
 
 @in_virtual_time

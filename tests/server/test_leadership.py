@@ -227,7 +227,7 @@ async def test_the_body_ends_with_the_tenure_though_the_lease_would_last() -> No
         node = leader._core.node
         reply = PreVoteReply(node.term + 1, node.term + 1, vote_granted=False)
         now = trio.current_time()
-        leader._core.receive(node.peers[0], reply)
+        leader._core.receive(node.followers[0], reply)
         await body.over.wait()
         assert isinstance(body.error, LeaseLost)
         assert body.stopped == now

@@ -542,21 +542,39 @@ async def test_a_server_whose_disk_is_slow_to_open_keeps_nobody_waiting() -> Non
 
 
 @pytest.mark.parametrize("level", [Linearizable(), AtLeast(Token("", 0))])
+@pytest.mark.parametrize("role", ["leader", "follower"])
 @in_virtual_time
-async def test_when_a_server_stops_its_readers_are_told(level: Consistency) -> None:
+async def test_when_a_server_ends_its_readers_are_told(level: Consistency, role: str) -> None:
     async with a_running_cluster(3) as cluster:
         leader = await cluster.settled()
-        for other in cluster.followers():
-            cluster.mute(other, leader.name)
+        server = leader if role == "leader" else cluster[cluster.followers()[0]]
+        for other in cluster.names:
+            cluster.mute(other, server.name)
         if isinstance(level, AtLeast):
             level = AtLeast(token_of(cluster, 1000))
-        async with asking(leader, level) as (call,):
+        async with asking(server, level) as (call,):
             await trio.sleep(0.01)
-            await leader.stop()
+            if server is leader:
+                await cluster.crash(server.name)
+            else:
+                await server.stop()
         assert isinstance(call.error, ServerStopped)
         with pytest.raises(ServerStopped):
-            await leader.read(Lines(), Anything())
+            await server.read(Lines(), Anything())
         cluster.heal()
+
+
+@in_virtual_time
+async def test_a_leader_that_stops_answers_its_readers_or_sends_them_to_the_next_one() -> None:
+    """It hands over first."""
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        began = trio.current_time()
+        async with asking(leader, Linearizable()) as (call,):
+            await leader.stop()
+        assert call.at is not None
+        assert call.at < began + TIMEOUT / 2
+        assert call.answer is not None or isinstance(call.error, NotLeaderError)
 
 
 @in_virtual_time

@@ -531,7 +531,7 @@ async def test_a_leader_whose_disk_is_a_little_slow_stays() -> None:
 
 @in_virtual_time
 async def test_a_cluster_whose_disks_are_slower_than_its_timeouts_still_elects() -> None:
-    async with a_cluster(3, disk=1.0) as cluster:
+    async with a_cluster(3, disk=1.0, seed=1) as cluster:
         await cluster.start()
         leader = await cluster.leader(within=40)
         assert leader.term <= 6

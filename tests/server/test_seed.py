@@ -366,8 +366,8 @@ async def test_http_transporter() -> None:
     """Three servers; the leader is stopped; another one leads; it starts again."""
     async with a_running_cluster(3) as cluster:
         leader = await cluster.settled()
-        await leader.stop()
         others = cluster.followers()
+        await leader.stop()
         await trio.sleep(4 * TIMEOUT)
         assert [cluster[name].state for name in others].count("leader") == 1
         await cluster.start(leader.name)

@@ -38,6 +38,8 @@ KEYS = {
     "last_term",
     "snapshot_index",
     "configuration",
+    "outgoing",
+    "learners",
     "peer",
     "message",
 }
@@ -84,6 +86,7 @@ def test_every_line_has_the_documented_keys_and_is_strict_json(tmp_path: Path) -
             assert line["node"] == name
             assert line["role"] in ("follower", "candidate", "leader")
             assert line["configuration"] == ["n1", "n2", "n3"]
+            assert line["outgoing"] == line["learners"] == []
             assert isinstance(line["message"]["type"], str)
             assert re.fullmatch("[a-z_]+", line["message"]["type"])
             events.add(line["event"])

@@ -191,11 +191,11 @@ class Disk:
         return self.kept._log.frames
 
     def holds(self, entry: Entry) -> bool:
-        frames = self.frames
-        return len(frames) >= entry.index and identity(frames[entry.index - 1]) == (
-            entry.index,
-            entry.term,
-        )
+        """Whether an entry is durable here, or in the snapshot that the log goes on from."""
+        frames, at = self.frames, entry.index - self.kept._log.before - 1
+        if at < 0:
+            return True
+        return len(frames) > at and identity(frames[at]) == (entry.index, entry.term)
 
 
 class Clock(trioraft._clock.Clock):
@@ -223,7 +223,7 @@ class Watch:
             case StateChange(value="leader"):
                 self.cluster.leads(self.server.name, self.server.term)
             case Commit(value=entry):
-                self.cluster.applies(self.server.name, entry)
+                self.cluster.applies(self.server, entry)
 
     def end(self) -> None:
         """Nothing is left to see."""
@@ -486,13 +486,15 @@ class Cluster:
         """Election safety: at most one leader in a term."""
         assert self.leaders.setdefault(term, name) == name, f"two leaders in term {term}"
 
-    def applies(self, name: str, entry: Entry) -> None:
+    def applies(self, server: Server, entry: Entry) -> None:
         """State machine safety, and nothing is applied that a majority's disks lack."""
+        name = server.name
         assert self.history.setdefault(entry.index, entry) == entry, (
             f"{name} applied another entry {entry.index}: {entry}, {self.history[entry.index]}"
         )
         holders = [kept.holds(entry) for kept in self.disks.values()]
-        needed = len(self.names) // 2 + 1
+        halves = [h for one in server._core.node.configurations for h in one.halves]
+        needed = min(len(half) // 2 + 1 for half in halves)
         assert sum(holders) >= needed, f"{name} applied {entry} on {sum(holders)} disks"
 
     def check(self) -> None:

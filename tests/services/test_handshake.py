@@ -109,9 +109,12 @@ class Meeting:
 
 
 async def meet(dialler: Node, acceptor: Node, expected: str | None = None) -> Meeting:
-    """Let one dial the other; both ends close when they are done."""
+    """Let one dial the other; both ends close when they are done.
+
+    Who takes the dialler for a member goes on listening, as in a conversation.
+    """
     near, far = connected()
-    meeting = Meeting()
+    meeting, dialled = Meeting(), trio.Event()
 
     async def dial() -> None:
         try:
@@ -119,11 +122,14 @@ async def meet(dialler: Node, acceptor: Node, expected: str | None = None) -> Me
             meeting.dialled = await dialler.shake.dial(near, name)
         except (ProtocolError, trio.EndOfChannel, trio.BrokenResourceError) as error:
             meeting.dialled = error
+        dialled.set()
         await near.aclose()
 
     async def accept() -> None:
         try:
             meeting.accepted = await _accept(acceptor.shake, far)
+            if meeting.accepted is not None:
+                await dialled.wait()
         except (ProtocolError, trio.EndOfChannel, trio.BrokenResourceError) as error:
             meeting.accepted = error
         await far.aclose()
@@ -159,11 +165,14 @@ async def cluster(*nodes: Node) -> AsyncIterator[None]:
 async def test_a_cluster_of_one_forms_at_once() -> None:
     node = Node("a", ["a"])
     assert node.shake.missing == ()
-    formed = await node.shake.cluster()
+    await node.shake.cluster()
+    formed = node.shake.genesis
+    assert formed is not None
     assert formed.voters == (Member(node.id, "mem://a", ("put",)),)
     assert node.disk == [formed]
     assert node.shake.formed.is_set()
-    assert await node.shake.cluster() is formed
+    await node.shake.cluster()
+    assert node.shake.genesis is formed
     assert node.disk == [formed], "once"
 
 
@@ -174,12 +183,15 @@ async def test_a_cluster_forms_once_all_are_there(
     nodes = [Node(name, names, commands=("put", name)) for name in names]
     async with cluster(*nodes):
         with trio.fail_after(5):
-            found = [await node.shake.cluster() for node in nodes]
-    assert all(one == found[0] for one in found)
-    assert [node.disk for node in nodes] == [[found[0]]] * len(nodes)
+            for node in nodes:
+                await node.shake.cluster()
+    genesis = nodes[0].shake.genesis
+    assert genesis is not None
+    assert all(node.shake.genesis == genesis for node in nodes)
+    assert [node.disk for node in nodes] == [[genesis]] * len(nodes)
     expected = sorted((node.id, node.hello.address, node.hello.commands) for node in nodes)
-    assert [(m.id, m.address, m.commands) for m in found[0].voters] == expected
-    assert len(found[0].cluster) == 16
+    assert [(m.id, m.address, m.commands) for m in genesis.voters] == expected
+    assert len(genesis.cluster) == 16
 
 
 async def test_it_does_not_form_while_one_is_missing(autojump_clock: MockClock) -> None:
@@ -256,8 +268,9 @@ async def test_who_is_not_in_the_initial_cluster_cant_join_it_by_naming_it(
         assert "x is not in the initial cluster that it names itself" in meeting.errors()[0]
     async with cluster(a, b):
         with trio.fail_after(5):
-            formed = await a.shake.cluster()
-    assert [member.id.name for member in formed.voters] == ["a", "b"]
+            await a.shake.cluster()
+    assert a.shake.genesis is not None
+    assert [member.id.name for member in a.shake.genesis.voters] == ["a", "b"]
 
 
 # -- the genesis is handed on ------------------------------------------------------------------
@@ -273,7 +286,8 @@ async def test_a_formed_server_hands_the_genesis_to_an_unformed_one(
     meeting = await meet(*pair)
     assert (meeting.dialled, meeting.accepted) == (None, None)
     assert unformed.disk == [configuration(*ABC)]
-    assert await unformed.shake.cluster() == configuration(*ABC)
+    await unformed.shake.cluster()
+    assert unformed.shake.genesis == configuration(*ABC)
     meeting = await meet(*pair)
     assert (meeting.dialled, meeting.accepted) == (pair[1].id, pair[0].id)
 
@@ -477,7 +491,7 @@ async def test_who_is_refused_leaves_no_trace(autojump_clock: MockClock) -> None
     await meet(Node("b", ABC, configuration(*ABC, cluster="c2"), starts=9, commands=()), a)
     b = Node("b", ABC, configuration(*ABC), starts=1)
     assert (await meet(b, a)).accepted == b.id
-    assert a.shake.ignorant_of("put") is None
+    assert a.shake.gate.ignorant_of("put") is None
 
 
 # -- nonsense and silence ----------------------------------------------------------------------
@@ -603,16 +617,16 @@ async def test_the_address_it_listens_at_is_said_from_then_on(autojump_clock: Mo
 
 async def test_a_member_that_does_not_know_a_command_is_named(autojump_clock: MockClock) -> None:
     a = Node("a", ABC, configuration(*ABC))
-    assert a.shake.ignorant_of("put") is None
-    assert a.shake.ignorant_of("new") == "b", "by the genesis: nobody but this server may know it"
+    assert a.shake.gate.ignorant_of("put") is None
+    assert a.shake.gate.ignorant_of("new") == "b", "by the genesis: nobody but this server may know it"
     for name in "bc":
-        assert a.shake.ignorant_of("new") == name
+        assert a.shake.gate.ignorant_of("new") == name
         upgraded = Node(name, ABC, configuration(*ABC), commands=("new", "put"))
         await meet(upgraded, a)
-    assert a.shake.ignorant_of("new") is None
+    assert a.shake.gate.ignorant_of("new") is None
     await meet(a, Node("b", ABC, configuration(*ABC), starts=2, commands=("put",)))
-    assert a.shake.ignorant_of("new") == "b"
-    assert Node("a", ABC).shake.ignorant_of("new") is None
+    assert a.shake.gate.ignorant_of("new") == "b"
+    assert Node("a", ABC).shake.gate.ignorant_of("new") is None
 
 
 async def test_a_listener_whose_dialler_is_gone_is_done(autojump_clock: MockClock) -> None:

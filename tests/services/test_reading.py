@@ -121,7 +121,7 @@ class World:
 
     def beat(self) -> None:
         """Every follower is sent something, and answers it at once."""
-        for peer in self.node.peers:
+        for peer in self.node.followers:
             sent, requests = feed(self.node, peer, self.clock.now())
             self.become(sent)
             if requests:
@@ -137,7 +137,7 @@ def following(term: int = 1, by: ServerId = B, *, knows: int = 1) -> Node:
 def leading(size: int = 3) -> Node:
     """A leader whose no-op, entry 2, is committed; at the instant 0."""
     node = leader(1, size=size)
-    for peer in node.peers:
+    for peer in node.followers:
         node, _ = fed(node, peer)
         node, _ = acked(node, peer, 2)
     assert node.commit == 2
@@ -204,7 +204,7 @@ async def test_who_comes_later_waits_for_a_later_round() -> None:
         a_world(leading()) as world,
         calling(world.reading.index) as (first,),
     ):
-        for peer in world.node.peers:
+        for peer in world.node.followers:
             world.become(fed(world.node, peer)[0])
         async with calling(world.reading.index) as (second,):
             world.become(*acked(world.node, B, 2))

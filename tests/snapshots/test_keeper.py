@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import trio
+from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioraft._snapshots.keeper as module
@@ -761,3 +762,19 @@ async def test_what_is_written_is_what_was_captured() -> None:
     assert reader.head.configuration == world.host.node.configuration
     assert list(reader.sessions()) == []
     assert reader.state().read() == bytes([5, 5])
+
+
+async def test_the_members_in_it_are_those_at_its_last_entry() -> None:
+    """Not those of the moment in which it is taken: the log behind it says what came later."""
+    world = World(**ASKED)
+    genesis = world.host.node.configuration
+    second, fifth, newest = (evolve(genesis, index=index) for index in (2, 5, 9))
+    world.host.node = evolve(
+        world.host.node, configuration=newest, earlier=(genesis, second, fifth), commit=7
+    )
+    async with running(world):
+        found = []
+        for count in (1, 3, 2, 4):  # up to the entries 1, 4, 6 and 10
+            await world.apply(count)
+            found.append((await world.keeper.take()).head.configuration)
+    assert found == [genesis, second, fifth, newest]

@@ -6,7 +6,6 @@ import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import trio
@@ -27,7 +26,7 @@ from trioraft._rules.events import Persisted
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
-from trioraft._rules.node import Node
+from trioraft._rules.node import Node, Settings
 from trioraft._snapshots.form import Head, write_snapshot
 from trioraft._snapshots.keeper import Keeper
 from trioraft._snapshots.naming import Offered, offer_of
@@ -149,7 +148,7 @@ class Host:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.node: Any = SimpleNamespace(me=ME, configuration=Configuration(CLUSTER, ()))
+        self.node = Node(ME, Settings(0.05, 0.15, 4, 0.1, 200), Configuration(CLUSTER, ()))
         self.events: list[Any] = []
         self.on_step: Callable[[Any], None] = self.events.append
 

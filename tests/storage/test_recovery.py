@@ -338,6 +338,19 @@ def test_what_is_read_back_is_compared(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.listdir(tmp_path) == ["n1"]
 
 
+def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> None:
+    class Bad(OsFiles):
+        def rename(self, old: str, new: str) -> None:
+            OsFiles.rename(self, old, new)
+            if new.endswith(".log"):
+                Path(new).write_bytes(b"rotten" + Path(new).read_bytes()[6:])
+
+    path = Old().put(tmp_path / "n1")
+    with pytest.raises(StorageCorrupt, match="header is damaged"):
+        recovered(path, files=Bad())
+    assert os.listdir(tmp_path) == ["n1"]
+
+
 def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path: Path) -> None:
     class Full(OsFiles):
         def create(self, path: str) -> int:

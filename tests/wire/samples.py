@@ -16,6 +16,8 @@ from trioraft._rules.messages import (
     PreVoteReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
+    TimeoutNowReply,
 )
 from trioraft._sessions import Code
 from trioraft._state import HardState
@@ -40,11 +42,13 @@ from trioraft._wire.codec import (
     Pong,
     Refusal,
     WireMessage,
+    configuration_data,
     encode,
     entries_of,
 )
 from trioraft._wire.frames import Kind, frame
 from trioraft._wire.installing import SnapshotOffer, SnapshotPiece, SnapshotWanted
+from trioraft._wire.stamps import stamp
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -56,14 +60,25 @@ CONFIGURATION: Final = Configuration(
     ),
 )
 
+CHANGING: Final = Configuration(
+    "c1",
+    voters=(CONFIGURATION.voters[0], Member(ServerId("n3", "i3"), "ws://127.0.0.1:7003")),
+    outgoing=CONFIGURATION.voters,
+    learners=(Member(ServerId("n2", "i2b"), "ws://127.0.0.1:7102", ("del", "put")),),
+    index=6,
+)
+
 FRAMES: Final[dict[str, bytes]] = {
     "frame_noop": frame(4, 2, Kind.NOOP, b""),
     "frame_command": frame(5, 2, Kind.COMMAND, b"hello"),
-    "frame_configuration": frame(6, 3, Kind.CONFIGURATION, b"\x00\xff"),
+    "frame_configuration": frame(
+        6, 3, Kind.CONFIGURATION, stamp(1_700_000_000.25, configuration_data(CHANGING))
+    ),
 }
 
 MESSAGES: Final[dict[str, WireMessage]] = {
     "vote": RequestVote(term=7, last_log_index=300, last_log_term=6),
+    "vote_transfer": RequestVote(term=7, last_log_index=300, last_log_term=6, transfer=True),
     "vote_reply": RequestVoteReply(term=7, vote_granted=True),
     "pre_vote": PreVote(term=8, last_log_index=300, last_log_term=6),
     "pre_vote_reply": PreVoteReply(term=7, asked_term=8, vote_granted=False),
@@ -91,6 +106,7 @@ MESSAGES: Final[dict[str, WireMessage]] = {
         stickiness=0.15,
         conflict_term=2,
         conflict_index=1,
+        reluctance=2,
     ),
     "hello": Hello(
         cluster="c1",
@@ -114,8 +130,26 @@ MESSAGES: Final[dict[str, WireMessage]] = {
         version=1,
         commands=(),
     ),
+    "hello_that_probes": Hello(
+        cluster="c1",
+        name="n1",
+        incarnation="i1",
+        starts=3,
+        nonce="x",
+        address="ws://127.0.0.1:7001",
+        version=1,
+        commands=("put",),
+        expected="n3",
+        probes=True,
+        configuration=CHANGING,
+    ),
     "refusal": Refusal("two servers have the name n1"),
+    "refusal_for_good": Refusal("a copy of the disk of n1", expels=True),
     "genesis": Genesis(CONFIGURATION),
+    "genesis_of_a_newcomer": Genesis(CONFIGURATION, CHANGING),
+    "timeout_now": TimeoutNow(term=7, number=2),
+    "timeout_now_withdrawn": TimeoutNow(term=7, number=2, withdrawn=True),
+    "timeout_now_reply": TimeoutNowReply(term=7, number=2),
     "ping": Ping(),
     "pong": Pong(),
     "read_index": ReadIndex(7),
@@ -165,6 +199,7 @@ STATES: Final[dict[str, HardState]] = {
         term=9,
         voted_for=ServerId("n2", "i2"),
     ),
+    "state_expelled": HardState("n1", "i1", starts=5, genesis=CONFIGURATION, expelled="a copy"),
     "state_restored": HardState("n1", "i1", starts=1, term=7, restored="ab12"),
 }
 

@@ -8,12 +8,12 @@ import pytest
 from trioraft import command
 from trioraft._commands import Vocabulary
 from trioraft._state import HardState
-from trioraft._wire.codec import TAGS, decode, encode
+from trioraft._wire.codec import TAGS, configuration_of, decode, encode
 from trioraft._wire.frames import Entry, Kind, parse_entry
 from trioraft._wire.stamps import stamp, stamped_data, stamped_time
 from trioraft._wire.strict import pack, unpack
 
-from .samples import FRAMES, GOLDEN, MESSAGES, STATES, golden
+from .samples import CHANGING, FRAMES, GOLDEN, MESSAGES, STATES, golden
 
 
 @command("put")
@@ -68,12 +68,24 @@ def test_the_order_of_fields_does_not_matter(name: str) -> None:
 
 def test_a_field_with_a_default_may_be_missing() -> None:
     hello = unpack(golden("hello_unformed"))
-    del hello["initial"], hello["expected"]
+    for field in ("initial", "expected", "installs", "probes", "configuration"):
+        del hello[field]
     assert decode(pack(hello)) == MESSAGES["hello_unformed"]
     reply = unpack(golden("append_reply"))
-    del reply["conflict_term"], reply["conflict_index"]
-    expected = attrs.evolve(MESSAGES["append_reply"], conflict_term=0, conflict_index=0)
+    del reply["conflict_term"], reply["conflict_index"], reply["reluctance"]
+    expected = attrs.evolve(
+        MESSAGES["append_reply"], conflict_term=0, conflict_index=0, reluctance=0
+    )
     assert decode(pack(reply)) == expected
+    for name, field in (
+        ("vote", "transfer"),
+        ("refusal", "expels"),
+        ("genesis", "newest"),
+        ("timeout_now", "withdrawn"),
+    ):
+        fields = unpack(golden(name))
+        del fields[field]
+        assert decode(pack(fields)) == MESSAGES[name], "what an older version sends"
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -84,9 +96,10 @@ def test_a_frame_is_exactly_these_bytes(name: str) -> None:
 def test_the_bytes_are_these_entries() -> None:
     assert parse_entry(golden("frame_noop")) == Entry(4, 2, Kind.NOOP, b"")
     assert parse_entry(golden("frame_command")) == Entry(5, 2, Kind.COMMAND, b"hello")
-    assert parse_entry(golden("frame_configuration")) == Entry(
-        6, 3, Kind.CONFIGURATION, b"\x00\xff"
-    )
+    entry = parse_entry(golden("frame_configuration"))
+    assert (entry.index, entry.term, entry.kind) == (6, 3, Kind.CONFIGURATION)
+    assert stamped_time(entry.payload) == 1_700_000_000.25
+    assert configuration_of(golden("frame_configuration")) == CHANGING
 
 
 def test_a_frame_is_laid_out_as_documented() -> None:

@@ -89,12 +89,8 @@ def add(commands: Any) -> None:
         help="without a leader until one is elected; at least three heartbeat intervals, and the "
         "same on every server (%(default)s)",
     )
-    option(
-        "--leads",
-        choices=get_args(Leads),
-        default="readily",
-        help="whether this server is to lead, if others can (%(default)s)",
-    )
+    leads = "whether it is to lead if others can (%(default)s)"
+    option("--leads", choices=get_args(Leads), default="readily", help=leads)
     option("--trace", metavar="FILE", help="append one JSON line for each event of the protocol")
     option("--log-level", choices=_LEVELS, default="info", help="to stderr (%(default)s)")
     parser.set_defaults(run=_serve)

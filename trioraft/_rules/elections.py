@@ -116,7 +116,7 @@ def on_election_timeout(node: Node, event: ElectionTimeout) -> Outcome:
     """No leader was heard in time, or the election was not won."""
     # A campaign is a vote, too: who has just started may have stood by a leader, in times that
     # were longer than today's.
-    if not node.configuration.voter(node.me) or event.now < node.sticky_until:
+    if not may_campaign(node) or event.now < node.sticky_until:
         return node, [do.ElectionBy(event.now)]
     if node.silences < _SILENCES[node.settings.reluctance]:
         return evolve(node, silences=node.silences + 1), [do.ElectionBy(event.now)]
@@ -195,6 +195,16 @@ def on_pre_vote_reply(node: Node, now: float, sender: ServerId, reply: PreVoteRe
     role = node.role
     counts = isinstance(role, Campaigning) and role.pre and reply.asked_term == node.term + 1
     return _take_vote(node, now, sender) if counts and reply.vote_granted else (node, [])
+
+
+def may_campaign(node: Node) -> bool:
+    """Whether this server has a vote in a configuration that may be in force.
+
+    One whose removal is not known to be committed must be able to win: it may be the only one that
+    holds that very entry, without which nobody's log is complete (thesis 4.2.2).  Whose votes count
+    is said by the newest one alone.
+    """
+    return any(one.voter(node.me) for one in node.possible)
 
 
 # -- shared ------------------------------------------------------------------------------------

@@ -189,6 +189,8 @@ class Leading:
     """The attempt that is under way, or was given up and may be obeyed yet."""
     transfers: int = 0
     """How many attempts there were."""
+    numbered: int = 0
+    """The highest number of a request to a follower that has been dismissed."""
     hand_over_at: float = -math.inf
     """No attempt is begun before, unless somebody asks for it."""
 
@@ -284,6 +286,8 @@ class Node:
         progress = self.role.of(peer) if isinstance(self.role, Leading) else None
         if progress is None:
             return math.inf
+        if progress.expelled:
+            return progress.leaves_at
         return progress.sent_at + self.settings.heartbeat_interval
 
     def agreed(self, mine: float, others: Mapping[ServerId, float]) -> float:

@@ -36,8 +36,7 @@ def on_read_index_due(node: Node, event: ReadIndexDue) -> Outcome:
     role = evolve(role, wanted=round_)
     node = evolve(node, role=role)
     if node.configuration.is_quorum((node.me,)):
-        role = evolve(role, round=round_)
-        node, confirmed = confirming(evolve(node, role=role), role)
+        node, confirmed = confirming_again(node, role)
         return node, [joined, *confirmed]
     return node, [joined, *_wake_if_due(role)]
 
@@ -62,6 +61,14 @@ def confirming(node: Node, role: Leading) -> Outcome:
     role = evolve(role, confirmed=role.round)
     node = evolve(node, role=role)
     return node, [do.RoundConfirmed(role.round), *_wake_if_due(role)]
+
+
+def confirming_again(node: Node, role: Leading) -> Outcome:
+    """The same when nobody has answered anything: this server may be a majority by itself."""
+    if node.configuration.is_quorum((node.me,)):
+        role = evolve(role, round=max(role.round, role.wanted))
+        node = evolve(node, role=role)
+    return confirming(node, role)
 
 
 def lease_until(node: Node, since: float = -math.inf) -> float:

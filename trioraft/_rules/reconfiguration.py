@@ -18,7 +18,7 @@ from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.node import LIVE_FOR, Leading, Node, Progress
-from trioraft._rules.reads import confirming
+from trioraft._rules.reads import confirming_again
 from trioraft._rules.tenure import wake_up_at
 from trioraft._rules.transfer import retire
 
@@ -79,11 +79,13 @@ def _flaw(change: ChangeDue) -> str | None:
 
 def _no_majority(node: Node, role: Leading, change: ChangeDue) -> str | None:
     """Whether the new voters could not even commit the change (seed G-45)."""
+    # Who was only just added has yet to answer anything; who has been silent for longer would not
+    # even keep this leader in its place.
+    heard_since = change.now - node.settings.election_timeout
     live = {
         progress.peer
         for progress in role.progress
-        # Who was only just added has yet to answer anything.
-        if progress.answered and node.is_live(progress, change.now) and not progress.expelled
+        if progress.answered and progress.answered_at > heard_since and not progress.expelled
     }
     new = Configuration(node.configuration.cluster, change.voters)
     if new.is_quorum(live | {node.me}):
@@ -115,18 +117,23 @@ def after_commit(node: Node, before: int, now: float) -> Outcome:
     if configuration.outgoing:
         return _append(node, now, configuration.voters, (), configuration.learners)
     leaves_at = now + LIVE_FOR * node.settings.election_timeout
-    role = evolve(
-        role,
-        progress=tuple(
-            progress
-            if progress.leaves_after or configuration.member(progress.peer) is not None
-            else evolve(progress, leaves_after=progress.number + 1, leaves_at=leaves_at)
-            for progress in role.progress
-        ),
+    leaving = {
+        progress.peer
+        for progress in role.progress
+        if not progress.leaves_after and configuration.member(progress.peer) is None
+    }
+    progress = tuple(
+        evolve(one, leaves_after=one.number + 1, leaves_at=leaves_at)
+        if one.peer in leaving
+        else one
+        for one in role.progress
     )
-    node = evolve(node, role=role)
-    # Seed G-06: a leader that removed itself went on leading.
-    return (node, []) if configuration.voter(node.me) else retire(node, now)
+    node = evolve(node, role=evolve(role, progress=progress))
+    wakes: list[Effect] = [do.Wake(one.peer) for one in progress if one.peer in leaving]
+    if configuration.voter(node.me):
+        return node, wakes
+    node, effects = retire(node, now)  # seed G-06: it went on leading
+    return node, [*wakes, *effects]
 
 
 def _append(
@@ -148,7 +155,7 @@ def _append(
     node = evolve(node, log=node.log.extended(entry), disk=disk, role=role)
     append = do.AppendConfiguration(disk.asked, node.term, configuration)
     # What waits for a majority may have one now, and what needed none may need one.
-    node, confirmed = confirming(node, role)
+    node, confirmed = confirming_again(node, role)
     role = node.role
     assert isinstance(role, Leading)
     wakes = [do.Wake(peer) for peer in node.followers]
@@ -160,8 +167,10 @@ def _progress(
 ) -> tuple[Progress, ...]:
     """Those who were followers before still get entries: who leaves has to learn that."""
     known = {progress.peer: progress for progress in role.progress}
+    # One that is taken in again may hold answers to requests of its time before.
+    number = max([role.numbered, *(progress.number for progress in role.progress)])
     for peer in members:
-        new = Progress(peer, next_index, answered_at=now)
+        new = Progress(peer, next_index, answered_at=now, number=number, floor=number)
         stays = evolve(known.get(peer, new), leaves_after=0, leaves_at=float("inf"))
         known[peer] = stays
     return tuple(known.values())
@@ -181,4 +190,6 @@ def is_gone(node: Node, progress: Progress, now: float) -> bool:
 def dismiss(node: Node, role: Leading, peer: ServerId) -> Outcome:
     """Send nothing more to who has left."""
     left = tuple(progress for progress in role.progress if progress.peer != peer)
-    return evolve(node, role=evolve(role, progress=left)), [do.Dismiss(peer)]
+    gone = role.of(peer)
+    numbered = role.numbered if gone is None else max(role.numbered, gone.number)
+    return evolve(node, role=evolve(role, progress=left, numbered=numbered)), [do.Dismiss(peer)]

@@ -20,14 +20,14 @@ from trioraft._rules.node import Leading, Node, Progress
 from trioraft._rules.reads import began_round, confirming, owes_round
 from trioraft._rules.reconfiguration import dismiss, is_gone
 from trioraft._rules.tenure import wake_up_at, watch_own_disk
-from trioraft._rules.transfer import hand_over_if_reluctant, transferring
+from trioraft._rules.transfer import hand_over_if_reluctant, is_handing_over, transferring
 
 Outcome = tuple[Node, list[Effect]]
 
 
 def on_proposed(node: Node, event: Proposed) -> Outcome:
     """Append the commands of this server's callers; sending and writing go in parallel."""
-    if not isinstance(node.role, Leading) or node.role.transfer is not None:
+    if not isinstance(node.role, Leading) or is_handing_over(node.role):
         return node, [do.Refuse(event.batch)]
     assert event.count > 0, "an empty batch would read as a no-op"
     first = node.log.last_index + 1

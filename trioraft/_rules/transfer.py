@@ -65,11 +65,16 @@ def _fit(node: Node, role: Leading, now: float) -> list[Progress]:
 
 
 def begin(node: Node, role: Leading, target: ServerId, now: float) -> Outcome:
-    """From here on no command is taken, and no lease stands."""
+    """From here on no command is taken until it is given up, and no lease stands."""
     until = now + node.settings.election_timeout
     number = role.transfers + 1
     role = evolve(role, transfer=Transfer(target, number, until), transfers=number)
     return evolve(node, role=role), [do.QuorumBy(wake_up_at(node, role)), do.Wake(target)]
+
+
+def is_handing_over(role: Leading) -> bool:
+    """Whether an attempt is under way that has not been given up."""
+    return role.transfer is not None and not role.transfer.withdrawn
 
 
 def retire(node: Node, now: float) -> Outcome:
