@@ -66,6 +66,7 @@ LAYERS = [
     ["_front"],
     ["_desk"],
     ["_view"],
+    ["_changing"],
     ["_administration"],
     ["_server"],
     ["__init__"],

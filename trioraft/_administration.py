@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from attrs import evolve
 
 from trioraft import _events as say
+from trioraft._changing import (
+    Members,
+    check_size,
+    in_order,
+    is_at,
+    taken_out,
+    voter_named,
+    without,
+)
 from trioraft._clock import Clock
 from trioraft._commands import Vocabulary
 from trioraft._config import Config
 from trioraft._core import Core
-from trioraft._errors import MembershipError, OutcomeUnknown, TransferFailed
+from trioraft._errors import MembershipError, NotLeaderError, OutcomeUnknown, TransferFailed
 from trioraft._rules.events import ChangeDue, TransferDue
 from trioraft._rules.ids import ServerId
-from trioraft._rules.membership import Configuration, Half, Member
+from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.node import Leading
 from trioraft._rules.reconfiguration import why_no_change
 from trioraft._rules.transfer import why_no_transfer
 from trioraft._tickets import handle_of
 from trioraft._transport.conversation import LOST
 from trioraft._view import View
-
-Members = tuple[Half, tuple[Member, ...]]
-"""Voters and learners."""
+from trioraft.abc import Transport
 
 _TRIES = 4
 """How often a server that is to be taken in is dialled."""
+
+_ELECTIONS = 8
+"""Election time-outs in which a leader is known again, if all is well."""
 
 _SILENCE = 10
 """Patiences without an answer after which a server that is to catch up is given up."""
@@ -48,6 +59,7 @@ class Administration(View):
     """
 
     config: Config
+    transport: Transport
     _clock: Clock
     _hub: say.Hub
     _patience: float
@@ -97,13 +109,13 @@ class Administration(View):
         A leader can remove itself: it hands over first.
         """
 
-        def without(old: Configuration) -> Members:
+        def removed(old: Configuration) -> Members:
             if old.named(name) is None:
                 raise MembershipError(f"no member has the name {name}")
-            voters, learners = (_without(half, name) for half in (old.voters, old.learners))
+            voters, learners = (without(half, name) for half in (old.voters, old.learners))
             return voters, learners
 
-        return await self._change(without, expected)
+        return await self._change(removed, expected)
 
     async def change_address(
         self, name: str, connection_string: str, *, expected: int | None = None
@@ -113,13 +125,18 @@ class Administration(View):
         member = core.node.configuration.named(name)
         if member is None:
             raise MembershipError(f"no member has the name {name}")
-        if name != self.name:
+        if name == self.name:
+            self._check_address(connection_string)
+        else:
             found = await self._reach(name, connection_string)
             if found.id != member.id:
                 raise MembershipError(f"another {name} answers at {connection_string}")
 
         def moved(old: Configuration) -> Members:
-            new = evolve(member, address=connection_string)
+            present = old.member(member.id)
+            if present is None:
+                raise MembershipError(f"{name} was removed meanwhile")
+            new = evolve(present, address=connection_string)
             voters, learners = (
                 tuple(new if other.id == new.id else other for other in half)
                 for half in (old.voters, old.learners)
@@ -140,7 +157,7 @@ class Administration(View):
         found = [
             await self._reach(name, address)
             for name, address in members.items()
-            if name != self.name and not _is_at(_voter(old, name), address)
+            if name != self.name and not is_at(voter_named(old, name), address)
         ]
 
         def joined(old: Configuration) -> Members:
@@ -166,15 +183,17 @@ class Administration(View):
         core = await self._leading_core()
         target = None
         if name is not None:
-            member = _voter(core.node.configuration, name)
+            member = voter_named(core.node.configuration, name)
             if member is None:
                 raise MembershipError(f"no voter has the name {name}")
             target = member.id
         chosen = await self._hand_over(core, target)
-        while core.node.leader is None and self.running:
-            await core.leader_changed.wait()
+        given = self._clock.now() + _ELECTIONS * self.config.election_timeout
+        while core.node.leader is None and self.running and self._clock.now() < given:
+            await self._pause()
         if core.node.leader != chosen:
-            raise TransferFailed(f"{chosen} was to lead, and {core.node.leader} does")
+            leads = core.node.leader or "nobody that is known here"
+            raise TransferFailed(f"{chosen} was to lead, and {leads} does")
 
     async def _hand_over(self, core: Core, target: ServerId | None) -> ServerId:
         """Begin, and return once this server does not lead any more; returns who was chosen."""
@@ -213,6 +232,12 @@ class Administration(View):
     async def _pause(self) -> None:
         await self._clock.sleep_until(self._clock.now() + self.config.heartbeat_interval / 2)
 
+    def _check_address(self, address: str) -> None:
+        try:
+            self.transport.check_address(address)
+        except ValueError as error:
+            raise MembershipError(f"{self.name} at {address}: {error}") from error
+
     async def _reach(self, name: str, address: str) -> Member:
         """Who answers at that address, if it is the one named."""
         assert self._peers is not None
@@ -232,10 +257,16 @@ class Administration(View):
         present, name = old.named(new.id.name), new.id.name
         if present is not None and present.id == new.id:
             return old.voters, old.learners
+        known_to_all = set.intersection(*(set(member.commands) for member in old.members))
+        ignored = known_to_all - set(new.commands)
+        if ignored:
+            raise MembershipError(
+                f"{name} does not know the command {min(ignored)!r}, which all members know"
+            )
         link = self._peers.links.get(name)
         if present is not None and link is not None and link.peer == present.id:
             raise MembershipError(f"another {name} is a member and answers: remove it first")
-        return old.voters, _sorted((*_without(old.learners, name), new))
+        return old.voters, in_order((*without(old.learners, name), new))
 
     async def _change(
         self, wanted: Callable[[Configuration], Members], expected: int | None = None
@@ -256,22 +287,27 @@ class Administration(View):
             reason = why_no_change(core.node, event)
             if reason is not None:
                 raise MembershipError(f"{self.name} can't change the members: {reason}")
+            check_size(voters, learners, configuration)
             core.step(event)
         return await self._settled(core)
 
     async def _settled(self, core: Core) -> int:
         """Wait until the configuration in force is the last of its change, and committed."""
-        index, term, tenure = core.node.configuration.index, core.node.term, core.node.tenure
+        index, tenure = core.node.configuration.index, core.node.tenure
+        term = core.node.log.term_at(index)
         while True:
             node = core.node
             configuration = node.configuration
-            if not configuration.outgoing and index <= configuration.index <= node.commit:
+            found = node.log.term_at(index)
+            is_ours = found == term or node.tenure == tenure
+            is_over = not configuration.outgoing and index <= configuration.index <= node.commit
+            if is_ours and is_over:
                 return configuration.index
             if node.tenure != tenure or not self.running:
                 why = "leadership was lost" if self.running else "the server stopped"
                 raise OutcomeUnknown(
                     f"{why} before the change of entry {index} was known to be committed",
-                    handle_of(configuration.cluster, index, term),
+                    handle_of(configuration.cluster, index, term or 0),
                 )
             await self._pause()
 
@@ -285,37 +321,38 @@ class Administration(View):
         core = await self._leading_core()
         learners = [m for m in core.node.configuration.learners if m.id.name in members]
         await self._caught_up(core, learners)
+        ready = {learner.id for learner in learners}
 
         def promoted(old: Configuration) -> Members:
-            taken_in = {m.id.name: m for m in old.learners if m.id.name in members}
+            taken_in = {m.id.name: m for m in old.learners if m.id in ready}
             voters = {m.id.name: m for m in old.voters if not only or m.id.name in members}
             voters |= taken_in
             missing = sorted(members.keys() - voters.keys())
             if missing:
                 raise MembershipError(f"{', '.join(missing)} was removed meanwhile")
-            rest = tuple(m for m in old.learners if m.id.name not in members)
+            rest = tuple(m for m in old.learners if m.id not in ready)
             moved = [evolve(m, address=members.get(name, m.address)) for name, m in voters.items()]
-            return _sorted(moved), rest
+            return in_order(moved), rest
 
-        return await self._change(promoted, expected)
+        try:
+            return await self._change(promoted, expected)
+        except (MembershipError, NotLeaderError) as error:
+            if not learners:
+                raise
+            names = ", ".join(learner.id.name for learner in learners)
+            raise MembershipError(f"{names} got the log, and no vote yet: {error}") from error
 
     async def _caught_up(self, core: Core, learners: list[Member]) -> None:
         """Return once each of them has what was there an election time-out ago (thesis 4.2.1).
 
         Raises:
-            MembershipError: one does not answer: all that had yet to catch up are removed again.
+            MembershipError: one does not answer, and is taken out again.
         """
-        late = {learner.id.name for learner in learners}
-
-        def taken_out(old: Configuration) -> Members:
-            return old.voters, tuple(m for m in old.learners if m.id.name not in late)
-
         for learner in learners:
             if not await self._has_caught_up(core, learner):
-                await self._change(taken_out)
+                await self._change(partial(taken_out, learner.id))
                 raise MembershipError(
-                    f"{learner.id} at {learner.address} does not answer: "
-                    f"{', '.join(sorted(late))} taken out again"
+                    f"{learner.id} at {learner.address} does not answer: it was taken out again"
                 )
 
     async def _has_caught_up(self, core: Core, learner: Member) -> bool:
@@ -355,8 +392,10 @@ class Administration(View):
             )
             if isinstance(node.role, Leading) and (voters, learners) != (old.voters, old.learners):
                 event = ChangeDue(self._clock.now(), voters, learners)
-                if why_no_change(node, event) is None:
-                    self._core.step(event)
+                with suppress(MembershipError):  # one says more of itself than can be kept
+                    check_size(voters, learners, old)
+                    if why_no_change(node, event) is None:
+                        self._core.step(event)
 
     def _as_met(self, member: Member) -> Member:
         assert self._peers is not None
@@ -372,19 +411,3 @@ class Administration(View):
         is_there = link.address == hello.address
         address = hello.address if is_there else member.address
         return evolve(member, address=address, commands=hello.commands)
-
-
-def _voter(configuration: Configuration, name: str) -> Member | None:
-    return next((member for member in configuration.voters if member.id.name == name), None)
-
-
-def _is_at(member: Member | None, address: str) -> bool:
-    return member is not None and member.address == address
-
-
-def _without(members: tuple[Member, ...], name: str) -> tuple[Member, ...]:
-    return tuple(member for member in members if member.id.name != name)
-
-
-def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
-    return tuple(sorted(members, key=lambda member: member.id.name))

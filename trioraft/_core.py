@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -78,7 +78,6 @@ class Core:
         random: Random,
         hub: say.Hub,
         network: Network,
-        on_removed: Callable[[], None],
         patience: float,
         observers: Sequence[Observer],
     ) -> None:
@@ -106,7 +105,7 @@ class Core:
             self, self.keeper, self.applier, patience, self.log.time.saw, hub.emit
         )
         self._network = network
-        self.membership = Membership(hub, network.follow, on_removed)
+        self.membership = Membership(hub, network.follow)
         self._node = first_node(state, recovered, config)
         self._joined = False
         self._tenure = trio.CancelScope()

@@ -48,6 +48,21 @@ class Gate:
         """Talk to this incarnation no more."""
         self._banned.add(peer)
 
+    def knows(self, server: ServerId | None) -> bool:
+        """Whether that is a member, and its word counts."""
+        known = self._known()
+        return server is not None and any(one.member(server) is not None for one in known)
+
+    def may_be_taken_in_again(self, hello: Hello) -> bool:
+        """Whether somebody of the same cluster asks who is here, and this server was removed.
+
+        It may know nobody of today's members, and has to tell its incarnation to be taken in.
+        """
+        known = self._known()
+        if not known or not hello.probes or hello.cluster != known[-1].cluster:
+            return False
+        return known[-1].member(self._me.id) is None
+
     def is_banned(self, peer: ServerId) -> bool:
         """Whether it was banned here."""
         return peer in self._banned
@@ -115,11 +130,16 @@ class Gate:
             return Objection(
                 f"{name} belongs to the cluster {hello.cluster}, this server to {cluster}"
             )
-        is_newer = shown is not None and shown.index > known[-1].index
-        if shown is not None and is_newer and shown.member(self._me.id) is not None:
+        if (
+            shown is not None
+            and shown.index > known[-1].index
+            and shown.cluster == cluster
+            and shown.member(self._me.id) is not None
+            and shown.member(hello.id) is not None
+        ):
             # It knows the incarnation of this server: it is as good as one of those known here.
             self._invited(shown.index)
-            known = (*known, shown)
+            return None
         if any(one.member(hello.id) is not None for one in known):
             return None
         namesake = known[-1].named(name)

@@ -87,6 +87,11 @@ class Handshake:
             self.formed.set()
 
     @property
+    def me(self) -> ServerId:
+        """Who this server is."""
+        return self._me.id
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The initial servers that an unformed server still waits to hear of, sorted."""
         if self.genesis is not None:
@@ -129,8 +134,8 @@ class Handshake:
         if scope.cancelled_caught:
             raise ProtocolError(f"{name} did not answer the Hello in time")
         match answer:
-            case Refusal(reason, expels):
-                if expels:
+            case Refusal(reason, expelled_by):
+                if self.gate.knows(expelled_by):
                     self._expelled(f"{name} says: {reason}")
                 raise Refused(f"{name} refused: {reason}")
             case Genesis():
@@ -177,6 +182,8 @@ class Handshake:
         mine = None if self.genesis is None else self.genesis.cluster
         if answer.cluster not in (None, mine):
             raise ProtocolError(f"{name} belongs to the cluster {answer.cluster}, not to {mine}")
+        if answer.cluster is None and answer.restored:
+            raise ProtocolError(f"{name} starts from a snapshot of its own, and can't be taken in")
         if self.gate.is_banned(answer.id):
             raise ProtocolError(f"{name} has been expelled: it needs an empty data directory")
         return answer
@@ -200,6 +207,9 @@ class Handshake:
         if hello.expected != self._me.name:
             objection = Objection(f"this is {self._me.name}, not {hello.expected}")
             await self.refuse(connection, objection)
+        if self.gate.may_be_taken_in_again(hello):
+            await connection.send(encode(self._hello(None)))
+            return None
         await self._welcome(connection, hello)
         if hello.cluster is None and self.genesis is not None:
             await connection.send(encode(self._genesis()))
@@ -245,7 +255,8 @@ class Handshake:
         """Say why not, and raise it."""
         # A stranger's own words are in it, and a message that is too long can't be sent.
         reason = objection.reason[:MAX_ERROR_CHARACTERS]
-        await connection.send(encode(Refusal(reason, objection.expels)))
+        expelled_by = self._me.id if objection.expels else None
+        await connection.send(encode(Refusal(reason, expelled_by)))
         raise ProtocolError(reason)
 
     async def _await_genesis(self, connection: Connection, *, at_once: bool) -> None:
@@ -327,6 +338,9 @@ class Handshake:
             genesis, newest = given.configuration, given.newest
             if (newest or genesis).member(self._me.id) is None:
                 raise ProtocolError("a genesis that does not name this server's incarnation")
+            if self._me.restored and genesis.member(self._me.id) is None:
+                # Its log begins with a state that is not this cluster's.
+                raise ProtocolError("this server starts from a snapshot, and can't be taken in")
             await self._adopt(genesis)
             if newest is not None:
                 self._invited(newest.index)

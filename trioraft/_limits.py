@@ -115,3 +115,6 @@ MAX_ERROR_CHARACTERS: Final = 4000
 
 MAX_ENTRY_CHANGES_BYTES: Final = 1 << 20
 """The most that one entry may announce: it leaves in one message to each watcher."""
+
+MAX_CONFIGURATION_BYTES: Final = 128 << 10
+"""The largest description of all members, while they change: each Hello carries it."""

@@ -18,16 +18,10 @@ _LOG: Final = logging.getLogger("trioraft.server")
 class Membership:
     """Follows the configuration that is in force, and says when this server is out of it."""
 
-    def __init__(
-        self, hub: say.Hub, follow: Callable[[], None], on_removed: Callable[[], None]
-    ) -> None:
-        """Begin.
-
-        Args:
-            hub: whom to tell.
-            follow: called when streams are to be opened or closed.
-            on_removed: called once, when this server has been removed and knows it for certain.
-        """
+    def __init__(self, hub: say.Hub, follow: Callable[[], None]) -> None:
+        """Begin; `follow` is called when streams are to be opened or closed."""
+        self.removed = Bell()
+        """Rung when this server is out; but it may be on its way in again."""
         self.reconfigured = Bell()
         """Rung for a leader, whose followers may be others now."""
         self.invited = 0
@@ -35,7 +29,6 @@ class Membership:
         it may have to catch up with the log before it finds itself there."""
         self._hub = hub
         self._follow = follow
-        self._on_removed = on_removed
         self._is_member = self._was_member = False
 
     def invite(self, index: int) -> None:
@@ -55,27 +48,40 @@ class Membership:
             self._changed(before.configuration, after)
         elif after.tenure != before.tenure:
             self._follow()  # a leader keeps streams to who leaves, too
-        if (
+        if not self._is_member and self.is_out(after) and not self.is_out(before):
+            self.removed.ring()
+
+    def is_out(self, node: Node) -> bool:
+        """Whether this server was a member, and has been removed for certain."""
+        return (
             self._was_member
             and not self._is_member
-            and max(after.configuration.index, self.invited) <= after.commit
-            and not isinstance(after.role, Leading)
-        ):
-            self._was_member = False
-            _LOG.warning("%s: removed from the cluster", after.me.name)
-            self._on_removed()
+            and max(node.configuration.index, self.invited) <= node.commit
+            and not isinstance(node.role, Leading)
+        )
 
     def _changed(self, old: Configuration, after: Node) -> None:
         new = after.configuration
         self._is_member = new.member(after.me) is not None
         self._was_member |= self._is_member
-        for name in sorted(new.names - old.names):
+        for name in sorted(new.names - old.names - {after.me.name}):
             self._hub.emit(say.PeerAdded(name))
         for name in sorted(old.names - new.names):
             self._hub.emit(say.PeerRemoved(name))
         _LOG.info("%s: members %s", after.me.name, described(new))
         self.reconfigured.ring()
         self._follow()
+
+
+def welcome(node: Node) -> tuple[Configuration, ...]:
+    """The configurations whose members a server listens to, oldest first.
+
+    Those that may be in force, and for a leader those of the servers that are leaving, too.
+    """
+    role = node.role
+    if isinstance(role, Leading) and any(progress.leaves_after for progress in role.progress):
+        return node.configurations
+    return node.possible
 
 
 def linked(node: Node) -> dict[str, str]:

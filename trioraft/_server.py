@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +24,7 @@ from trioraft._errors import CommandRejected, Expelled, ServerStopped, StorageEr
 from trioraft._front import Front
 from trioraft._handshake import Handshake
 from trioraft._leadership import Leadership, leading
-from trioraft._membership import linked
+from trioraft._membership import linked, welcome
 from trioraft._naming import check_genesis, check_names
 from trioraft._network import Plug
 from trioraft._observer import Observer
@@ -43,6 +44,7 @@ from trioraft._wire.codec import PROTOCOL_VERSION, Hello
 from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
 
 R = TypeVar("R")
+_LOG: Final = logging.getLogger("trioraft.server")
 _LINEARIZABLE: Final = Linearizable()
 
 
@@ -260,12 +262,23 @@ class Server(Administration):
                 services.start_soon(peers.run)
                 services.start_soon(front.forwarder.run)
                 services.start_soon(self._keep_members_true)
+                services.start_soon(self._end_when_removed)
                 with self._taking_part:
                     await self._handshake.cluster()
                     await self._core.run()
                 await self._end_for_good()
         finally:
             await self._storage.aclose()
+
+    async def _end_when_removed(self) -> None:
+        """End once this server is out, unless it is taken in again at once."""
+        core, clock = self._core, self._clock
+        while True:
+            await core.membership.removed.wait()
+            await clock.sleep_until(clock.now() + self.config.election_timeout)
+            if core.membership.is_out(core.node):
+                _LOG.warning("%s: removed from the cluster", self.name)
+                self._life.cancel()
 
     def _must_end(self, reason: str) -> None:
         """Another server has found that this disk is a copy, or an old state of itself."""
@@ -297,6 +310,8 @@ class Server(Administration):
             raise StorageError(f"the data directory belongs to {state.name}, not to {self.name}")
         stickiness = max(state.stickiness, self.config.election_timeout)
         state = evolve(state, starts=state.starts + 1, stickiness=stickiness)
+        if not state.listens:
+            state = evolve(state, listens=self.transport.address)
         await self._storage.write(Batch(state=state.encode(), base=base))
         return state, recovered
 
@@ -318,7 +333,6 @@ class Server(Administration):
             random=self._random,
             hub=self._hub,
             network=self._network,
-            on_removed=self._life.cancel,
             patience=self._patience,
             observers=self._observers,
         )
@@ -338,7 +352,7 @@ class Server(Administration):
             ),
             initial_cluster=self._initial,
             genesis=state.genesis,
-            known=lambda: self._core.node.possible,
+            known=lambda: welcome(self._core.node),
             form=self._form,
             invited=self._core.membership.invite,
             expelled=self._must_end,
@@ -380,8 +394,15 @@ class Server(Administration):
         )
 
     def _own_address(self) -> str:
-        named = self._hints.get(self.name) or self._initial.get(self.name)
-        return named or self.transport.address
+        """Where others are to dial this server, as far as it knows itself.
+
+        What it was told comes first; then what the cluster has, unless it listens elsewhere now.
+        """
+        named, listens = self._hints.get(self.name), self.transport.address
+        node, before = self._core.node, self._core.state.listens
+        member = node.configuration.member(node.me) if before in ("", listens) else None
+        known = None if member is None else member.address
+        return named or known or self._initial.get(self.name) or listens
 
     def _must_be_understood(self, name: str | None) -> None:
         assert self._handshake is not None

@@ -37,6 +37,8 @@ class HardState:
     voted_for: ServerId | None = None
     restored: str = ""
     """The digest of the snapshot that the cluster started from; empty: it started from nothing."""
+    listens: str = ""
+    """Where it listened when it was first started."""
     expelled: str = ""
     """Why this incarnation must never take part again; empty: it may."""
     format: int = _FORMAT

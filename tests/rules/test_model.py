@@ -465,6 +465,7 @@ NEAR: list[tuple[Plant, Place]] = [
     (acknowledged_beyond_what_is_verified, a_wrong_tail),
     (the_leader_counts_itself_at_once, first_term),
     (nothing_is_checked_before_appending, a_wrong_tail),
+    (commit_reaches_beyond_what_is_verified, a_wrong_tail),
     (snapshots_are_acknowledged_before_durable, where_one_needs_a_snapshot),
     (a_log_that_is_all_snapshot_has_no_last_term, where_one_needs_a_snapshot),
 ]
@@ -473,7 +474,6 @@ FAR: list[tuple[Plant, Place]] = [
     (everybody_is_up_to_date, figure_8),
     (lengths_are_compared_first, figure_8),
     (replicas_of_old_terms_are_counted, figure_8),
-    (commit_reaches_beyond_what_is_verified, figure_8),
     (an_earlier_write_counts_after_a_cut, anywhere),
     (a_late_copy_cuts_what_matches, anywhere),
     (late_snapshots_are_taken, where_all_forget),

@@ -205,6 +205,32 @@ async def test_a_removed_server_ends_in_good_order() -> None:
 
 
 @in_virtual_time
+async def test_one_that_hears_of_its_removal_and_of_its_commitment_in_one_message_ends() -> None:
+    async with a_running_cluster(4) as cluster:
+        leader = await cluster.settled()
+        gone = cluster.followers()[0]
+        cluster.slow(leader.name, gone, 0.1)
+        await leader.remove_peer(gone)
+        await cluster.until(lambda: not cluster.is_up(gone), within=10 * TIMEOUT)
+        assert gone not in cluster.failures
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+@in_virtual_time
+async def test_a_removed_server_that_was_out_of_reach_for_a_moment_ends(size: int) -> None:
+    async with a_running_cluster(size) as cluster:
+        leader = await cluster.settled()
+        gone = cluster.followers()[0]
+        cluster.cut(leader.name, gone)
+        await leader.remove_peer(gone)
+        await trio.sleep(TIMEOUT)
+        cluster.heal()
+        await cluster.until(lambda: not cluster.is_up(gone), within=10 * TIMEOUT)
+        assert gone not in cluster.failures
+        await stays(cluster, leader, 5)
+
+
+@in_virtual_time
 async def test_a_learner_is_removed() -> None:
     async with a_running_cluster(3) as cluster:
         leader = await cluster.settled()

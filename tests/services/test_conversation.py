@@ -290,3 +290,36 @@ async def test_an_error_beside_a_cancellation_is_what_is_raised() -> None:
             nursery.start_soon(trio.sleep_forever)
             await wait_all_tasks_blocked()
             scope.cancel()
+
+
+# -- is anybody there? -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [Pong(), vote(1), Ping()], ids=["pong", "message", "ping"])
+async def test_any_sign_of_life_is_an_answer(sign: WireMessage, autojump_clock: MockClock) -> None:
+    async with talking() as talk, trio.open_nursery() as nursery:
+        found: list[tuple[bool, float]] = []
+
+        async def ask() -> None:
+            found.append((await talk.conversation.answers(), trio.current_time()))
+
+        nursery.start_soon(ask)
+        assert await talk.said() == [Ping()]
+        await trio.sleep(PATIENCE / 3)
+        await talk.hear(sign)
+        await trio.sleep(PATIENCE)
+        assert found[0][0]
+        assert found[0][1] <= PATIENCE / 2, "as soon as it is there"
+
+
+async def test_who_says_nothing_does_not_answer(autojump_clock: MockClock) -> None:
+    """What was said before is no answer, nor is what this side asks itself."""
+    async with talking() as talk:
+        await trio.sleep(PATIENCE * 0.9)  # it is about to be asked for a sign of life anyway
+        await talk.hear(vote(1))
+        await trio.sleep(PATIENCE * 0.9)
+        began = trio.current_time()
+        assert not await talk.conversation.answers()
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
+        await talk.hear(Pong())
+        assert not await talk.conversation.answers(), "that was before"

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trioraft import ProtocolError
 from trioraft._clock import Clock
 from trioraft._handshake import Handshake
+from trioraft._limits import MAX_ERROR_CHARACTERS
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
 from trioraft._wire.codec import (
@@ -618,7 +619,7 @@ async def test_the_address_it_listens_at_is_said_from_then_on(autojump_clock: Mo
 async def test_a_member_that_does_not_know_a_command_is_named(autojump_clock: MockClock) -> None:
     a = Node("a", ABC, configuration(*ABC))
     assert a.shake.gate.ignorant_of("put") is None
-    assert a.shake.gate.ignorant_of("new") == "b", "by the genesis: nobody but this server may know it"
+    assert a.shake.gate.ignorant_of("new") == "b", "by the genesis: nobody else may know it"
     for name in "bc":
         assert a.shake.gate.ignorant_of("new") == name
         upgraded = Node(name, ABC, configuration(*ABC), commands=("new", "put"))
@@ -642,3 +643,48 @@ async def test_a_listener_whose_dialler_is_gone_is_done(autojump_clock: MockCloc
         nursery.start_soon(accept)
         await wait_all_tasks_blocked()
         await near.aclose()
+
+
+# -- what is refused, and what is remembered ---------------------------------------------------
+
+
+async def test_a_dialler_that_has_banned_the_other_says_so(autojump_clock: MockClock) -> None:
+    a, b = Node("a", ABC, configuration(*ABC)), Node("b", ABC, configuration(*ABC))
+    a.shake.gate.ban(b.id)
+    near, far = connected()
+    await far.send(encode(attrs.evolve(b.hello, cluster="c1", initial=ABC)))
+    with pytest.raises(ProtocolError, match="on a copy of the disk of b"):
+        await a.shake.dial(near, "b")
+    assert isinstance(decode(await far.receive()), Hello)
+    refusal = decode(await far.receive())
+    assert isinstance(refusal, Refusal)
+    assert refusal.expelled_by == a.id
+
+
+async def test_a_reason_is_never_too_long_to_be_sent(autojump_clock: MockClock) -> None:
+    a, odd = Node("a", ABC), Node("b", [f"{number:0500}" for number in range(100)])
+    meeting = await meet(odd, a)
+    assert "names the initial cluster" in str(meeting.dialled)
+    assert len(str(meeting.dialled)) < MAX_ERROR_CHARACTERS + 100
+
+
+async def test_the_last_hello_of_a_member_is_kept(autojump_clock: MockClock) -> None:
+    a = Node("a", ABC, configuration(*ABC))
+    gate = a.shake.gate
+    assert (gate.newest_hello_of("b"), gate.hello_of(Node("b", ABC, configuration(*ABC)).id)) == (
+        None,
+        None,
+    )
+    for starts, at in ((1, "mem://b"), (2, "mem://moved")):
+        await meet(Node("b", ABC, configuration(*ABC), starts=starts, address=at), a)
+        hello = gate.newest_hello_of("b")
+        assert hello is not None
+        assert (hello.address, hello.starts) == (at, starts)
+    assert gate.hello_of(Node("b", ABC, configuration(*ABC)).id) == hello
+    assert gate.hello_of(ServerId("b", "b-2")) is None
+    assert gate.knows(Node("b", ABC, configuration(*ABC)).id)
+    assert not gate.knows(ServerId("b", "b-2"))
+    assert not gate.knows(None)
+    assert not Node("b", ABC).shake.gate.knows(Node("b", ABC, configuration(*ABC)).id), (
+        "it knows nobody yet"
+    )

@@ -13,13 +13,22 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from trioraft import ProtocolError
 from trioraft._clock import Clock
 from trioraft._handshake import Handshake
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Member
 from trioraft._rules.messages import Message, RequestVote, RequestVoteReply
 from trioraft._transport.peers import Peers
-from trioraft._wire.codec import PROTOCOL_VERSION, Hello, Ping, WireMessage, decode, encode
+from trioraft._wire.codec import (
+    PROTOCOL_VERSION,
+    Hello,
+    Ping,
+    Refusal,
+    WireMessage,
+    decode,
+    encode,
+)
 from trioraft.abc import Connection
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
 
@@ -511,3 +520,392 @@ async def test_a_fault_behind_the_links_is_not_mistaken_for_a_lost_stream(
         async with running(b), trio.open_nursery() as nursery:
             nursery.start_soon(a.peers.run)
             await trio.sleep(1)
+
+
+# -- members come and go -----------------------------------------------------------------------
+
+
+def trio_of(network: MemoryNetwork) -> tuple[Node, Node, Node]:
+    return (
+        Node(network, "a", ["b", "c"]),
+        Node(network, "b", ["a"], seed=1),
+        Node(network, "c", ["a"], seed=2),
+    )
+
+
+async def test_a_stream_comes_with_a_member_and_goes_with_it(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    _, b, c = trio_of(network)
+    a = Node(network, "a", ["b"])
+    async with running(a, b, c):
+        await trio.sleep(1)
+        assert list(a.peers.links) == ["b"]
+        a.members["c"] = "mem://c"
+        await trio.sleep(1)
+        assert list(a.peers.links) == ["b"], "nobody has said so"
+        a.peers.follow()
+        await trio.sleep(1)
+        assert list(a.peers.links) == ["b", "c"]
+        assert a.up == [id_of("b"), id_of("c")]
+        a.peers.post(id_of("c"), RequestVote(1, 0, 0))
+        await trio.sleep(0.01)
+        assert c.received == [(id_of("a"), RequestVote(1, 0, 0))]
+        assert c.peers._incoming
+        kept = a.peers.links["b"]
+        del a.members["c"]
+        a.peers.follow()
+        await trio.sleep(1)
+        assert list(a.peers.links) == ["b"]
+        assert not c.peers._incoming, "the stream has ended"
+        a.peers.post(id_of("c"), RequestVote(2, 0, 0))
+        await trio.sleep(1)
+        assert len(c.received) == 1
+        assert a.peers.links["b"] is kept
+        assert a.up == [id_of("b"), id_of("c")], "nothing has happened to the others"
+        # Who comes again is dialled again.
+        a.members["c"] = "mem://c"
+        a.peers.follow()
+        await trio.sleep(1)
+        assert a.up[2:] == [id_of("c")]
+
+
+async def test_who_goes_while_it_is_dialled_is_dialled_no_more(autojump_clock: MockClock) -> None:
+    for hangs in (True, False):
+        network = MemoryNetwork()
+        node = Node(network, "a", ["b"])
+        if hangs:
+            network.hold("mem://a", "mem://b")
+
+        async def leaves(node: Node = node, network: MemoryNetwork = network) -> None:
+            await trio.sleep(PATIENCE / 2)
+            node.members.clear()
+            node.peers.follow()
+            await trio.sleep(0.01)
+            assert node.peers.links == {}
+            network.heal_all()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leaves)
+            times = await dialled_at(node, network, 100 * PATIENCE)
+        assert times
+        assert max(times) <= trio.current_time() - 99 * PATIENCE
+
+
+async def test_following_twice_changes_nothing(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b, c = trio_of(network)
+    async with running(a, b, c):
+        await trio.sleep(1)
+        before = dict(a.peers.links)
+        for _ in range(5):
+            a.peers.follow()
+            await trio.sleep(0.1)
+        assert a.peers.links == before
+        assert all(a.peers.links[name] is link for name, link in before.items())
+        assert sorted(a.up) == [id_of("b"), id_of("c")]
+
+
+async def test_members_that_come_before_anything_runs_are_dialled_once(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    a, b, c = trio_of(network)
+    a.members.pop("b")
+    a.peers.follow()
+    async with running(a, b, c):
+        await trio.sleep(1)
+        a.members["b"] = "mem://b"
+        for _ in range(3):
+            a.peers.follow()
+        await trio.sleep(1)
+        assert sorted(a.up) == [id_of("b"), id_of("c")]
+
+
+async def test_where_a_member_is_dialled_can_be_asked(autojump_clock: MockClock) -> None:
+    a, _, _ = trio_of(MemoryNetwork())
+    assert [a.peers.address_of(name) for name in "abz"] == [None, "mem://b", None]
+
+
+async def test_who_was_refused_and_is_welcome_now_is_dialled_as_fast_as_any(
+    autojump_clock: MockClock,
+) -> None:
+    """The long pause after a refusal is for who is refused."""
+    network = MemoryNetwork()
+    a, b = pair(network)
+    other = Configuration("c1", CONFIGURATION.voters[1:], index=9)
+    b.known[:] = [other]
+    async with running(a, b):
+        await trio.sleep(20)
+        assert a.up == []
+        assert "b refused: a is no member of this cluster" in str(a.peers.links["b"].error)
+        b.known[:] = [CONFIGURATION]
+        await trio.sleep(PATIENCE + 0.1)
+        assert a.up == [id_of("b")]
+        network.cut("mem://a", "mem://b")
+        await trio.sleep(0.1)
+        network.heal("mem://a", "mem://b")
+        await trio.sleep(ELECTION / 2)
+        assert len(a.up) == 2
+
+
+# -- where to dial -----------------------------------------------------------------------------
+
+
+async def dialled_where(node: Node, seconds: float) -> list[str]:
+    """The addresses that a node dials within that time, in turn."""
+    places: list[str] = []
+    connect = node.transport.connect
+
+    def noted(address: str) -> Any:
+        places.append(address)
+        return connect(address)
+
+    node.transport.connect = noted  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.peers.run)
+        await trio.sleep(seconds)
+        nursery.cancel_scope.cancel()
+    return places
+
+
+async def test_where_one_address_fails_the_next_one_is_tried(autojump_clock: MockClock) -> None:
+    """As told here, as the cluster has it, as the peer says itself."""
+    network = MemoryNetwork()
+    node = Node(network, "a", ["b"])
+    node.hints["b"] = "mem://hinted"
+    gate = node.peers._handshake.gate
+    gate.remember(hello_of("b", address="mem://says"))
+    places = await dialled_where(node, 2)
+    assert places[:6] == ["mem://hinted", "mem://b", "mem://says"] * 2
+
+
+async def test_an_address_is_tried_once_a_turn_and_only_if_it_can_be_read(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    node = Node(network, "a", ["b"])
+    node.hints["b"] = "http://other-transport"
+    node.peers._handshake.gate.remember(hello_of("b"))
+    assert set(await dialled_where(node, 2)) == {"mem://b"}
+
+
+async def test_who_belongs_to_no_cluster_dials_only_as_it_was_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Or it might form one with whoever says that it is elsewhere."""
+    network = MemoryNetwork()
+    node = Node(network, "a", ["b"], configuration=None)
+    node.hints["b"] = "mem://hinted"
+    handshake = node.peers._handshake
+    handshake._initial = {"a": "mem://a", "b": "mem://b"}
+    handshake.gate._initial = handshake._initial
+    handshake.gate.remember(hello_of("b", cluster=None, address="mem://says"))
+    assert handshake.gate.newest_hello_of("b") is not None
+    assert set(await dialled_where(node, 2)) == {"mem://hinted", "mem://b"}
+
+
+async def test_the_address_that_works_is_kept(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    a.hints["b"] = "mem://nobody"
+    async with running(a, b):
+        await trio.sleep(1)
+        assert a.peers.links["b"].address == "mem://b"
+        for turn in range(1, 6):
+            network.cut("mem://a", "mem://b")
+            await trio.sleep(0.001)
+            network.heal("mem://a", "mem://b")
+            await trio.sleep(ELECTION)
+            assert len(a.up) == turn + 1
+
+
+async def test_a_member_that_moves_is_found_where_the_cluster_says(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    a = Node(network, "a", ["b"])
+    moved = Node(network, "b", [])
+    moved.transport = MemoryTransport(network, "mem://moved")
+    async with running(a, moved):
+        await trio.sleep(1)
+        assert a.up == []
+        a.members["b"] = "mem://moved"
+        await trio.sleep(ELECTION)
+        assert a.up == [id_of("b")]
+        assert a.peers.address_of("b") == "mem://moved"
+
+
+# -- who is there ------------------------------------------------------------------------------
+
+
+async def test_a_probe_finds_who_answers_at_an_address(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(a, b):
+        await trio.sleep(1)
+        hello = await a.peers.probe("b", "mem://b")
+        assert hello.id == id_of("b")
+        assert a.peers.links["b"].peer == id_of("b"), "its stream stands as before"
+        assert (len(a.up), len(b.up)) == (1, 1)
+        with pytest.raises(ProtocolError, match="this is b, not c"):
+            await a.peers.probe("c", "mem://b")
+        with pytest.raises(ValueError, match="nowhere"):
+            await a.peers.probe("c", "nowhere")
+        with pytest.raises(OSError, match="nobody answers at mem://c"):
+            await a.peers.probe("c", "mem://c")
+
+
+async def test_a_probe_into_a_black_hole_is_given_up_in_time(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(b):
+        for source, to in (("mem://a", "mem://b"), ("mem://b", "mem://a")):
+            network.hold(source, to)
+            began = trio.current_time()
+            with pytest.raises((TimeoutError, ProtocolError), match=r"no answer|not answer"):
+                await a.peers.probe("b", "mem://b")
+            assert trio.current_time() - began == pytest.approx(PATIENCE)
+            network.heal_all()
+
+
+# -- who must never take part again -------------------------------------------------------------
+
+
+async def test_who_is_expelled_hears_it_on_the_stream_that_stands(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(a, b):
+        await trio.sleep(1)
+        a.peers.expel(id_of("b"), "it has lost what it had")
+        await trio.sleep(0.01)
+        assert b.expelled == ["a says: it has lost what it had"]
+        await trio.sleep(5)
+        assert a.peers.links["b"].peer is None
+
+
+async def test_who_is_expelled_hears_it_on_the_stream_that_it_opened(
+    autojump_clock: MockClock,
+) -> None:
+    """The other one may not stand."""
+    network = MemoryNetwork()
+    a, b = Node(network, "a", []), Node(network, "b", ["a"])
+    async with running(a, b):
+        await trio.sleep(1)
+        a.peers.expel(id_of("b"), "it has lost what it had")
+        await trio.sleep(0.01)
+        assert b.expelled == ["a says: it has lost what it had"]
+
+
+async def test_nothing_that_an_expelled_one_says_is_believed(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(a, b):
+        await trio.sleep(1)
+        a.peers.expel(id_of("b"), "it has lost what it had")
+        for _ in range(5):
+            b.peers.post(id_of("a"), RequestVote(1, 0, 0))
+            await trio.sleep(1)
+        assert a.received == []
+
+
+async def test_who_is_expelled_hears_it_when_it_dials(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(a):
+        a.peers.expel(id_of("b"), "it has lost what it had")
+        async with running(b):
+            await trio.sleep(1)
+            assert len(b.expelled) >= 1
+            assert b.expelled[0].startswith("a says: another server runs, or has run")
+            assert (a.up, b.up) == ([], [])
+
+
+async def test_who_is_expelled_hears_it_when_it_is_dialled(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = Node(network, "a", ["b"]), Node(network, "b", [])
+    async with running(b):
+        a.peers.expel(id_of("b"), "it has lost what it had")
+        async with running(a):
+            await trio.sleep(1)
+            assert len(b.expelled) >= 1
+            assert b.expelled[0].startswith("a says: ")
+            assert a.up == []
+
+
+@pytest.mark.parametrize("dials", [True, False], ids=["as an answer", "as a request"])
+@pytest.mark.parametrize(
+    ("by", "obeys"),
+    [
+        (id_of("b"), True),
+        (id_of("c"), True),
+        (ServerId("b", "b-2"), False),
+        (id_of("x"), False),
+        (None, False),
+    ],
+    ids=["member", "other member", "incarnation", "stranger", "nobody"],
+)
+async def test_only_a_members_word_expels(
+    dials: bool, by: ServerId | None, obeys: bool, autojump_clock: MockClock
+) -> None:
+    network = MemoryNetwork()
+    a = Node(network, "a", ["b"] if dials else [])
+    refusal = encode(Refusal("you are a copy", by))
+
+    async def handler(connection: Connection) -> None:
+        await connection.receive()
+        await connection.send(encode(hello_of("b")))
+        await connection.send(refusal)
+        await trio.sleep(1)
+
+    if dials:
+        async with listening(network, "b", handler), running(a):
+            await trio.sleep(0.1)
+            link = a.peers.links["b"]
+            assert link.error == f"{id_of('b')} refused: you are a copy"
+    else:
+        async with running(a), MemoryTransport(network, "mem://b").connect("mem://a") as stream:
+            await stream.send(encode(hello_of("b", expected="a")))
+            assert isinstance(decode(await stream.receive()), Hello)
+            await stream.send(refusal)
+            with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+                await stream.receive()
+    assert set(a.expelled) == ({f"{id_of('b')} says: you are a copy"} if obeys else set())
+
+
+async def test_who_lives_twice_is_refused_while_the_first_one_answers(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    second = encode(hello_of("b", starts=2, nonce="second", expected="a"))
+    async with running(a, b):
+        await trio.sleep(1)
+        async with MemoryTransport(network, "mem://copy").connect("mem://a") as stream:
+            await stream.send(second)
+            refusal = decode(await stream.receive())
+            assert isinstance(refusal, Refusal)
+            assert refusal.reason == "another process runs on a copy of the disk of b"
+            assert refusal.expelled_by is None, "it may be that the first one is about to end"
+        assert a.peers.links["b"].peer == id_of("b")
+        assert len(a.up) == 1
+        # The first one has died, and nobody has noticed yet: this is its next start.
+        network.hold("mem://b", "mem://a")
+        network.hold("mem://a", "mem://b")
+        began = trio.current_time()
+        async with MemoryTransport(network, "mem://copy").connect("mem://a") as stream:
+            await stream.send(second)
+            assert isinstance(decode(await stream.receive()), Hello)
+        assert trio.current_time() - began <= PATIENCE
+
+
+async def test_one_process_may_dial_as_often_as_it_likes(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    a, b = pair(network)
+    async with running(a, b):
+        await trio.sleep(1)
+        for _ in range(3):
+            async with MemoryTransport(network, "mem://b").connect("mem://a") as stream:
+                await stream.send(encode(hello_of("b", expected="a")))
+                assert isinstance(decode(await stream.receive()), Hello)

@@ -144,7 +144,7 @@ MESSAGES: Final[dict[str, WireMessage]] = {
         configuration=CHANGING,
     ),
     "refusal": Refusal("two servers have the name n1"),
-    "refusal_for_good": Refusal("a copy of the disk of n1", expels=True),
+    "refusal_for_good": Refusal("a copy of the disk of n1", ServerId("n2", "i2")),
     "genesis": Genesis(CONFIGURATION),
     "genesis_of_a_newcomer": Genesis(CONFIGURATION, CHANGING),
     "timeout_now": TimeoutNow(term=7, number=2),

@@ -79,7 +79,7 @@ def test_a_field_with_a_default_may_be_missing() -> None:
     assert decode(pack(reply)) == expected
     for name, field in (
         ("vote", "transfer"),
-        ("refusal", "expels"),
+        ("refusal", "expelled_by"),
         ("genesis", "newest"),
         ("timeout_now", "withdrawn"),
     ):

@@ -17,12 +17,16 @@ from trioraft._rules.evolving import evolve
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Entries
 from trioraft._rules.membership import Configuration, Member
-from trioraft._rules.node import LIVE_FOR, Leading, Node, Progress
+from trioraft._rules.node import Leading, Node, Progress
 from trioraft._rules.reads import confirming_again
 from trioraft._rules.tenure import wake_up_at
 from trioraft._rules.transfer import retire
 
 Outcome = tuple[Node, list[Effect]]
+
+_LEAVING = 16
+"""Election time-outs in which a server that is removed can still learn of it from the leader: its
+stream may have to be opened anew."""
 
 
 # -- what the log says -------------------------------------------------------------------------
@@ -116,7 +120,7 @@ def after_commit(node: Node, before: int, now: float) -> Outcome:
         return node, []
     if configuration.outgoing:
         return _append(node, now, configuration.voters, (), configuration.learners)
-    leaves_at = now + LIVE_FOR * node.settings.election_timeout
+    leaves_at = now + _LEAVING * node.settings.election_timeout
     leaving = {
         progress.peer
         for progress in role.progress

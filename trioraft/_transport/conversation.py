@@ -70,6 +70,8 @@ class Conversation:
         self._bell = Bell()
         self._room = Bell()
         self._heard_at = clock.now()
+        self._signs = 0
+        """How many messages have come."""
         self._pinged = False
 
     def post(self, message: WireMessage | Later) -> None:
@@ -81,12 +83,12 @@ class Conversation:
 
     async def answers(self) -> bool:
         """Whether the other side gives a sign of life within its time."""
-        asked, patience = self._clock.now(), self._clock.now() + self._patience
+        heard, until = self._signs, self._clock.now() + self._patience
         self.post(Ping())
-        while self._heard_at <= asked and self._clock.now() < patience:
-            pause = min(self._clock.now() + self._patience / 8, patience)
+        while self._signs == heard and self._clock.now() < until:
+            pause = min(self._clock.now() + self._patience / 8, until)
             await self._clock.sleep_until(pause)
-        return self._heard_at > asked
+        return self._signs > heard
 
     async def run(self, take: Callable[[WireMessage], None]) -> None:
         """Talk until the stream ends; hands every message to `take`.
@@ -116,6 +118,7 @@ class Conversation:
                 await self._room.wait()
             message = decode(await self._connection.receive(), self._only)
             self._heard_at = self._clock.now()
+            self._signs += 1
             self._pinged = False
             if isinstance(message, Ping):
                 self.post(Pong())

@@ -138,7 +138,7 @@ class Peers:
         self._handshake.gate.ban(peer)
         link = self.links.get(peer.name)
         if link is not None and link.peer == peer and link.conversation is not None:
-            link.conversation.post(Refusal(reason, expels=True))
+            link.conversation.post(Refusal(reason, self._handshake.me))
 
     # -- dialling ------------------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ class Peers:
     def _heed(self, peer: ServerId, message: WireMessage) -> None:
         """Take it when a peer says that this server is not welcome, or even that it never is."""
         if isinstance(message, Refusal):
-            if message.expels:
+            if self._handshake.gate.knows(message.expelled_by):
                 self._expelled(f"{peer} says: {message.reason}")
             raise Refused(f"{peer} refused: {message.reason}")
 

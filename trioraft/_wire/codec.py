@@ -89,9 +89,9 @@ class Refusal:
     """The answer to a Hello that is not welcome, in words; the stream closes behind it."""
 
     reason: str
-    expels: bool = False
-    """The incarnation that said Hello has been used twice, or has lost what it had promised: it
-    must never take part again.  Sent at any time."""
+    expelled_by: ServerId | None = None
+    """The member that has found that the other side runs on a copy of its disk, or on an old state
+    of it, and must never take part again.  Sent at any time; None: it is not that."""
 
 
 @frozen
