@@ -17,6 +17,7 @@ import trio.testing
 
 import trioraft
 import trioraft._tickets
+from tests.server.members import addresses, configuration, learners, newcomer, voters
 from tests.server.puppets import state_on
 from tests.server.worlds import (
     DISK,
@@ -338,6 +339,162 @@ async def test_stop_can_be_cancelled_at_every_step_and_the_server_stops_all_the_
             await cluster.settled()
             step += 1
         assert step >= 2
+
+
+# -- the verbs that change the members ---------------------------------------------------------
+
+
+async def alone(cluster: Cluster, leader: Server, gone: str) -> None:
+    """Wait until a member has left, and the leader sends it nothing more."""
+    await leader.remove_peer(gone)
+    await cluster.until(lambda: not cluster.is_up(gone))
+    followers = lambda: [peer.name for peer in leader._core.node.followers]  # noqa: E731
+    await cluster.until(lambda: gone not in followers())
+
+
+async def over(cluster: Cluster, leader: Server) -> None:
+    """Wait until no change of the members is under way: nobody has to wait for it to go on."""
+    core = leader._core
+
+    def is_over() -> bool:
+        configuration = core.node.configuration
+        return not configuration.outgoing and configuration.index <= core.node.commit
+
+    await cluster.until(is_over, within=5)
+
+
+@in_virtual_time
+async def test_add_peer_can_be_cancelled_at_every_step_and_called_again() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        step, cancelled, seen = 1, True, set()
+        while cancelled:
+            address = await newcomer(cluster, "n4")
+            attempt = Attempt(partial(leader.add_peer, "n4", address), step)
+            await attempt.run()
+            cancelled = attempt.was_cancelled
+            assert attempt.took == 0
+            await over(cluster, leader)
+            seen.add((tuple(voters(leader)), tuple(learners(leader))))
+            assert cluster.is_up("n4")
+            await leader.do(Say(f"after {step}"))
+            # Whatever has become of it, the call can be made again.
+            index = await leader.add_peer("n4", address)
+            assert index == configuration(leader).index
+            assert (voters(leader), learners(leader)) == (["n1", "n2", "n3", "n4"], [])
+            await cluster.settled()
+            await alone(cluster, leader, "n4")
+            step += 1
+        three, four = ("n1", "n2", "n3"), ("n1", "n2", "n3", "n4")
+        assert seen == {(three, ()), (three, ("n4",)), (four, ())}
+        assert step > 10
+
+
+@in_virtual_time
+async def test_remove_peer_can_be_cancelled_at_every_step() -> None:
+    async with a_running_cluster(4) as cluster:
+        leader = await cluster.settled()
+        gone = cluster.followers()[0]
+        address = cluster.addresses[gone]
+        step, cancelled, seen = 1, True, set()
+        while cancelled:
+            attempt = Attempt(partial(leader.remove_peer, gone), step)
+            await attempt.run()
+            cancelled = attempt.was_cancelled
+            assert attempt.took == 0
+            await over(cluster, leader)
+            seen.add(gone in voters(leader))
+            await leader.do(Say(f"after {step}"))
+            if gone in voters(leader):
+                await cluster.settled()
+                await alone(cluster, leader, gone)
+            await cluster.until(lambda: not cluster.is_up(gone))
+            assert voters(leader) == [name for name in cluster.names if name != gone]
+            await cluster.until(lambda: len(leader._core.node.followers) == 2)
+            await newcomer(cluster, gone)
+            await leader.add_peer(gone, address)
+            await cluster.settled()
+            step += 1
+        assert seen == {True, False}
+        assert step > 4
+
+
+@in_virtual_time
+async def test_change_membership_can_be_cancelled_at_every_step() -> None:
+    """Two go and two come: the members are the old ones, or the new ones, and never some of each."""
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        old = dict(cluster.addresses)
+        goes = cluster.followers()
+        new = {leader.name: old[leader.name]}
+        step, cancelled, seen = 1, True, set()
+        while cancelled:
+            for name in ("n4", "n5"):
+                new[name] = await newcomer(cluster, name)
+            attempt = Attempt(partial(leader.change_membership, new), step)
+            await attempt.run()
+            cancelled = attempt.was_cancelled
+            assert attempt.took == 0
+            await over(cluster, leader)
+            assert voters(leader) in (sorted(old), sorted(new))
+            assert learners(leader) in ([], ["n4", "n5"])
+            seen.add((voters(leader) == sorted(new), bool(learners(leader))))
+            await leader.do(Say(f"after {step}"))
+            await leader.change_membership(new)
+            assert (voters(leader), learners(leader)) == (sorted(new), [])
+            await cluster.until(lambda: not any(cluster.is_up(name) for name in goes))
+            await cluster.until(lambda: len(leader._core.node.followers) == 2)
+            for name in goes:
+                await newcomer(cluster, name)
+            await leader.change_membership(old)
+            assert (voters(leader), learners(leader)) == (sorted(old), [])
+            await cluster.until(lambda: not cluster.is_up("n4") and not cluster.is_up("n5"))
+            await cluster.until(lambda: len(leader._core.node.followers) == 2)
+            step += 1
+        assert seen == {(False, False), (False, True), (True, False)}
+        assert step > 10
+
+
+@in_virtual_time
+async def test_change_address_can_be_cancelled_at_every_step() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        name = cluster.followers()[0]
+        step, cancelled, before = 1, True, addresses(leader)[name]
+        while cancelled:
+            await cluster.crash(name)
+            cluster.addresses[name] = after = f"mem://moved-{step}"
+            await cluster.start(name)
+            attempt = Attempt(partial(leader.change_address, name, after), step)
+            await attempt.run()
+            cancelled = attempt.was_cancelled
+            assert attempt.took == 0
+            await over(cluster, leader)
+            assert addresses(leader)[name] in (before, after)
+            await leader.change_address(name, after)
+            assert addresses(leader)[name] == after
+            await cluster.settled()
+            before = after
+            step += 1
+        assert step > 4
+
+
+@in_virtual_time
+async def test_transfer_leadership_can_be_cancelled_at_every_step() -> None:
+    """The attempt goes on without the caller: it succeeds, or the old leader leads on."""
+    async with a_running_cluster(3) as cluster:
+        step, cancelled = 1, True
+        while cancelled:
+            leader = await cluster.settled()
+            attempt = Attempt(leader.transfer_leadership, step)
+            await attempt.run()
+            cancelled = attempt.was_cancelled
+            assert attempt.took == 0
+            new = await cluster.settled(within=2)
+            assert cancelled or new is not leader
+            await new.do(Say(f"after {step}"))
+            step += 1
+        assert step > 2
 
 
 @in_virtual_time

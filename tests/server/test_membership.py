@@ -115,7 +115,7 @@ async def test_a_server_that_never_answers_is_refused() -> None:
         leader = await cluster.settled()
         index = configuration(leader).index
         began = trio.current_time()
-        with pytest.raises(MembershipError, match="n9 at mem://n9: .*nobody answers"):
+        with pytest.raises(MembershipError, match=r"n9 at mem://n9: .*nobody answers"):
             await leader.add_peer("n9", "mem://n9")
         assert trio.current_time() < began + 20
         assert configuration(leader).index == index, "it was not even written down"

@@ -475,7 +475,7 @@ async def test_servers_that_know_different_members() -> None:
         other = Configuration("c2", MEMBERS.voters)
         court.judge.restarted(court.disks[B], node(B, voted_for=None, configuration=other))
 
-    objects(act, "b starts with another membership")
+    objects(act, "b starts with another genesis")
 
 
 # -- where it sits -----------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from attrs import define, field
 
 from trioraft._rules.ids import ServerId
 from trioraft._rules.log import Log
+from trioraft._rules.membership import Configuration
 from trioraft._state import HardState
-from trioraft._wire.frames import Entry, checksum, identity
+from trioraft._wire.codec import configuration_of
+from trioraft._wire.frames import Entry, Kind, checksum, identity, kind_of
 from trioraft.abc import Batch, Recovered, SnapshotId
 
 
@@ -47,6 +49,8 @@ class Disks:
         self.disks: dict[ServerId, Disk] = {}
         self.wiped: set[str] = set()
         """Whose disks were replaced by empty ones."""
+        self.configurations: dict[tuple[int, int], Configuration] = {}
+        """Those that are in anybody's log, by index and term."""
         self.counts: Counter[str] = Counter()
         self.history: list[Entry] = []
         """Every entry that any server has applied, in order."""
@@ -134,6 +138,8 @@ class Disks:
             if not runs or term != before:
                 runs.append((index, term))
             before = term
+            if kind_of(frame) == Kind.CONFIGURATION:
+                self.configurations[index, term] = configuration_of(frame)
         disk.log = Log(tuple(runs), index, disk.log.base_index, disk.log.base_term)
 
 

@@ -20,6 +20,7 @@ from trioraft._rules.events import Event, Received
 from trioraft._rules.ids import ServerId
 from trioraft._rules.invariants import check
 from trioraft._rules.log import Log
+from trioraft._rules.membership import Configuration
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -29,10 +30,12 @@ from trioraft._rules.messages import (
     Reply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
 )
 from trioraft._rules.node import Campaigning, Leading, Node
 from trioraft._wire.frames import Entry
 from trioraft.testing._disks import Disk, Disks, broken
+from trioraft.testing._members import Members
 from trioraft.testing._operations import Raised, plain
 
 _NUMBERS: Final = struct.Struct("<dQQQ")
@@ -55,7 +58,7 @@ class Judge(Disks):
         self._committed_in: list[int] = []
         self._logs: dict[int, Log] = {}
         """The leader's log, by its term."""
-        self._configuration: object = None
+        self.members = Members()
         self._digest = hashlib.blake2b(digest_size=8)
 
     @property
@@ -74,11 +77,7 @@ class Judge(Disks):
         self.counts["starts"] += 1
         self.note("start", node.me.name, node.term, node.log.last_index)
         self.tell(node.me.name, f"starts in term {node.term} with {node.log.last_index} entries")
-        configuration = node.configuration
-        if self._configuration is None:
-            self._configuration = configuration
-        if configuration != self._configuration:
-            broken(f"{node.me} starts with another membership than the others: {configuration}")
+        self.members.restarted(node, self.configurations)
         if (node.term, node.voted_for) != (disk.term, disk.voted_for) or node.log != disk.log:
             broken(f"{node.me} starts with something else than its disk holds")
 
@@ -101,10 +100,15 @@ class Judge(Disks):
             self._logs[after.term] = after.log
         if after.role is not before.role:
             self._changed_role(before, after)
-            if isinstance(after.role, Campaigning) and event.now < disk.stands_by_until:
+            is_held = event.now < disk.stands_by_until
+            is_asked = self.members.was_asked(after.me, after.term)
+            if isinstance(after.role, Campaigning) and is_held and not is_asked:
                 broken(f"{after.me} campaigns while it stands by a leader")
+        if after.configuration is not before.configuration:
+            self.counts["configurations"] += 1
+            self.members.stepped(before, after)
         if after.commit > before.commit:
-            self._commits(before.commit, after)
+            self._commits(before, after)
 
     def _heard(self, disk: Disk, event: Received, after: Node, effects: Sequence[Effect]) -> None:
         """Stickiness: who has heard a leader votes for nobody else for an election time-out."""
@@ -118,7 +122,10 @@ class Judge(Disks):
         for effect in effects:
             answer = effect.message if isinstance(effect, do.Send) else None
             votes = isinstance(answer, RequestVoteReply) and answer.vote_granted
-            if votes and event.now < disk.stands_by_until:
+            is_asked = isinstance(message, RequestVote) and self.members.may_vote(
+                message, event.sender
+            )
+            if votes and event.now < disk.stands_by_until and not is_asked:
                 broken(f"{me} votes for {event.sender} while it stands by a leader")
 
     def _cuts(self, disk: Disk, before: Node, after: Node, first: int) -> None:
@@ -139,6 +146,8 @@ class Judge(Disks):
         self.on_moment("install", after.me.name)
 
     def _changed_role(self, before: Node, after: Node) -> None:
+        if isinstance(after.role, Campaigning):
+            self.members.campaigns(after)
         if isinstance(after.role, Campaigning) and after.term > before.term:
             self.counts["campaigns"] += 1
             self.tell(after.me.name, f"campaigns in term {after.term}")
@@ -154,13 +163,13 @@ class Judge(Disks):
     def _is_elected(self, leader: Node) -> None:
         """A majority has voted, and every vote is on its voter's disk."""
         voters = [
-            member.id.name
-            for member in leader.configuration.voters
+            member.id
+            for member in leader.configuration.members
             if (disk := self.disks.get(member.id)) is not None
             and leader.me in (disk.said_votes.get(leader.term), _voted(disk, leader.term))
         ]
-        if 2 * len(voters) <= len(leader.configuration.voters):
-            names = ", ".join(voters) or "nobody"
+        if not leader.configuration.is_quorum(voters):
+            names = ", ".join(voter.name for voter in voters) or "nobody"
             broken(f"{leader.me} leads in term {leader.term} by the votes of {names} alone")
 
     def _is_complete(self, leader: Node) -> None:
@@ -172,13 +181,13 @@ class Judge(Disks):
                     broken(f"{leader.me} leads in term {leader.term} without committed {index}")
                 return
 
-    def _commits(self, known: int, node: Node) -> None:
+    def _commits(self, before: Node, node: Node) -> None:
         """State machine safety starts here: an index is committed with one term only, ever."""
         if isinstance(node.role, Leading):
-            self._may_commit(node)
+            self._may_commit(node, before.configuration)
         elif node.commit > len(self.committed):
             broken(f"{node.me} takes {node.commit} for committed, and no leader has committed it")
-        for index in range(known + 1, node.commit + 1):
+        for index in range(before.commit + 1, node.commit + 1):
             term = node.log.term_at(index)
             if term is None:
                 if index > min(len(self.committed), node.log.base_index):
@@ -191,18 +200,13 @@ class Judge(Disks):
         if isinstance(node.role, Leading):
             self.on_moment("commit", node.me.name)
 
-    def _may_commit(self, leader: Node) -> None:
+    def _may_commit(self, leader: Node, in_force: Configuration) -> None:
         """A leader counts replicas of its own term's entries only, and on disks only (5.4.2)."""
         index, term = leader.commit, leader.log.term_at(leader.commit)
         if term != leader.term:
             broken(f"{leader.me} commits {index} of term {term} in term {leader.term}, by counting")
-        voters = leader.configuration.voters
-        holders = [
-            member.id
-            for member in voters
-            if member.id in self.disks and holds(self.disks[member.id].log, index, term)
-        ]
-        if 2 * len(holders) <= len(voters):
+        holders = [server for server, disk in self.disks.items() if holds(disk.log, index, term)]
+        if not in_force.is_quorum(holders):
             names = ", ".join(holder.name for holder in holders) or "nobody"
             broken(f"{leader.me} commits {index} of term {term}, which only {names} has on disk")
 
@@ -232,6 +236,8 @@ class Judge(Disks):
                 if match > disk.said_log.last_index and match >= node.log.base_index:
                     disk.said_log = node.log.cut(match)
                     self.on_moment("ack", me.name)
+            case TimeoutNow():
+                self.members.asked(message, to)
             case AppendEntries():
                 if self.leaders.get(term) != me:
                     broken(f"{me} sends entries in term {term}, which it does not lead")

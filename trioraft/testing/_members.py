@@ -1,0 +1,113 @@
+"""What must hold when members change and leadership moves, in a simulated cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Final
+
+from trioraft._rules.ids import ServerId
+from trioraft._rules.membership import Configuration, Half
+from trioraft._rules.messages import RequestVote, TimeoutNow
+from trioraft._rules.node import Leading, Node
+from trioraft.testing._disks import broken
+
+_SMALL: Final = 8
+"""Servers of two neighbouring configurations whose majorities are all looked at."""
+
+
+class Members:
+    """The configurations that were ever in force, and who was asked to campaign."""
+
+    def __init__(self) -> None:
+        self.genesis: Configuration | None = None
+        self._asked: set[tuple[int, ServerId]] = set()
+        """Term and target of every TimeoutNow that has left a leader."""
+        self._overlap: set[tuple[Configuration, Configuration]] = set()
+
+    # -- configurations ------------------------------------------------------------------------
+
+    def restarted(self, node: Node, written: Mapping[tuple[int, int], Configuration]) -> None:
+        """A server starts with the newest configuration that its log or its snapshot holds.
+
+        Args:
+            node: the server's state.
+            written: the configurations that are in anybody's log, by index and term.
+        """
+        oldest = node.configurations[0]
+        if oldest.index == 0:
+            self.genesis = self.genesis or oldest
+            if oldest != self.genesis:
+                broken(f"{node.me} starts with another genesis than the others: {oldest}")
+        held = [
+            (index, configuration)
+            for (index, term), configuration in written.items()
+            if index > node.log.base_index and node.log.term_at(index) == term
+        ]
+        newest = max(held, key=lambda pair: pair[0], default=None)
+        if newest is not None and node.configuration != newest[1]:
+            broken(f"{node.me} starts in {node.configuration}; its log holds {newest[1]}")
+
+    def stepped(self, before: Node, after: Node) -> None:
+        """The rules have taken an event that changed the configuration that a leader follows."""
+        if not isinstance(before.role, Leading) or not isinstance(after.role, Leading):
+            return
+        old, new = before.configuration, after.configuration
+        if old.index > after.commit or after.commit < after.role.first_index:
+            broken(f"{after.me} changes the members before the last change is committed")
+        if not _is_next(old, new):
+            broken(f"{after.me} goes from {old} to {new}, which is no step")
+        self._share_majorities(old, new)
+
+    def _share_majorities(self, old: Configuration, new: Configuration) -> None:
+        """Any two majorities of neighbours have a server in common: by brute force."""
+        pair = _bare(old), _bare(new)
+        servers = sorted({member.id for one in pair for member in one.members})
+        if pair in self._overlap or len(servers) > _SMALL:
+            return
+        self._overlap.add(pair)
+        subsets = [
+            frozenset(chosen)
+            for size in range(1, len(servers) + 1)
+            for chosen in combinations(servers, size)
+        ]
+        ours, theirs = ([s for s in subsets if one.is_quorum(s)] for one in pair)
+        if not all(one & other for one in ours for other in theirs):
+            broken(f"majorities of {old} and {new} can decide apart")
+
+    # -- elections -----------------------------------------------------------------------------
+
+    def campaigns(self, node: Node) -> None:
+        """Who knows that it has no vote any more does not ask for others'."""
+        if not any(one.voter(node.me) for one in node.possible):
+            broken(f"{node.me} campaigns, and has no vote")
+
+    def asked(self, message: TimeoutNow, target: ServerId) -> None:
+        """A leader has asked a follower to campaign."""
+        if not message.withdrawn:
+            self._asked.add((message.term, target))
+
+    def was_asked(self, candidate: ServerId, term: int) -> bool:
+        """Whether a candidate of `term` campaigns because the leader before asked it to."""
+        return (term - 1, candidate) in self._asked
+
+    def may_vote(self, request: RequestVote, candidate: ServerId) -> bool:
+        """Whether somebody who stands by a leader may vote for this candidate all the same."""
+        return request.transfer and self.was_asked(candidate, request.term)
+
+
+def _is_next(old: Configuration, new: Configuration) -> bool:
+    """Whether one configuration may follow another one (section 6)."""
+    if old.outgoing:
+        return not new.outgoing and _ids(new.voters) == _ids(old.voters)
+    if new.outgoing:
+        return _ids(new.outgoing) == _ids(old.voters)
+    return _ids(new.voters) == _ids(old.voters)
+
+
+def _ids(half: Half) -> set[ServerId]:
+    return {member.id for member in half}
+
+
+def _bare(configuration: Configuration) -> Configuration:
+    return Configuration("", configuration.voters, configuration.outgoing)
