@@ -146,7 +146,7 @@ class Gate:
         if namesake is None:
             return Objection(f"{name} is no member of this cluster, and waits to be taken in")
         # Told to nobody: an incarnation is all that a stranger lacks to pass for a member.
-        _LOG.warning("%s: %r comes as %r, not %s", self._me.name, name, hello.id, namesake.id)
+        _LOG.warning("%s: %r comes as %r, not %r", self._me.name, name, hello.id, namesake.id)
         return Objection(
             f"the cluster knows {name} by another incarnation than {hello.incarnation}: was its "
             "data directory wiped, or is it another's?  add_peer takes it in anew"

@@ -29,7 +29,7 @@ class Membership:
         it may have to catch up with the log before it finds itself there."""
         self._hub = hub
         self._follow = follow
-        self._is_member = self._was_member = False
+        self._is_member = self._was_member = self._was_out = False
 
     def invite(self, index: int) -> None:
         """Somebody has shown a configuration, the one of entry `index`, that names this server."""
@@ -48,8 +48,10 @@ class Membership:
             self._changed(before.configuration, after)
         elif after.tenure != before.tenure:
             self._follow()  # a leader keeps streams to who leaves, too
-        if not self._is_member and self.is_out(after) and not self.is_out(before):
-            self.removed.ring()
+        if not self._is_member:
+            was_out, self._was_out = self._was_out, self.is_out(after)
+            if self._was_out and not was_out:
+                self.removed.ring()
 
     def is_out(self, node: Node) -> bool:
         """Whether this server was a member, and has been removed for certain."""
@@ -64,6 +66,7 @@ class Membership:
         new = after.configuration
         self._is_member = new.member(after.me) is not None
         self._was_member |= self._is_member
+        self._was_out &= not self._is_member
         for name in sorted(new.names - old.names - {after.me.name}):
             self._hub.emit(say.PeerAdded(name))
         for name in sorted(old.names - new.names):

@@ -337,6 +337,7 @@ async def test_a_removed_server_is_added_again_with_its_old_disk() -> None:
         await cluster.crash(gone)
         await leader.remove_peer(gone)
         await talk(cluster, 5, "without it")
+        await trio.sleep(20 * TIMEOUT)  # nobody tries any more to tell it
         await cluster.start(gone)
         await trio.sleep(5)
         before = incarnation(cluster.disks[gone])

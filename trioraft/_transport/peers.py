@@ -137,8 +137,10 @@ class Peers:
         _LOG.error("%s: %s must not take part any more: %s", self._me, peer, reason)
         self._handshake.gate.ban(peer)
         link = self.links.get(peer.name)
-        if link is not None and link.peer == peer and link.conversation is not None:
-            link.conversation.post(Refusal(reason, self._handshake.me))
+        outgoing = None if link is None or link.peer != peer else link.conversation
+        conversation = outgoing or self._incoming.get(peer)
+        if conversation is not None:
+            conversation.post(Refusal(reason, self._handshake.me))
 
     # -- dialling ------------------------------------------------------------------------------
 
@@ -357,6 +359,8 @@ class Peers:
 
     def _take_request(self, peer: ServerId, message: WireMessage) -> None:
         self._heed(peer, message)
+        if self._handshake.gate.is_banned(peer):
+            return  # it is being told
         is_reply = isinstance(message, Reply)
         if is_reply or not isinstance(message, Message | ReadIndex):
             raise ProtocolError(f"{type(message).__name__} where only requests belong")

@@ -17,6 +17,7 @@ from trioraft._errors import ServerStopped, StorageError
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
 from trioraft.abc import StateMachine
+from trioraft.testing._admin import Administrator
 from trioraft.testing._alarm import sleep
 from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
 from trioraft.testing._host import SimulatedHost
@@ -75,6 +76,8 @@ class SimulatedCluster:
         """Told when a server process has ended, however."""
         self.check: Callable[[Any], None] | None = None
         """Told each state machine after each entry; raises when something is wrong with it."""
+        self.admin = Administrator(self, nursery)
+        """Asks for changes of the members."""
         self._machine = machine
         self._shelves: dict[str, Shelf] = {}
         self._seed = seed
@@ -257,7 +260,8 @@ class SimulatedCluster:
             and end
             and holds(disk.log, end, self.judge.committed[end - 1])
         ]
-        return len(self.hosts) - len(lost) >= quorum and len(set(holders)) >= quorum
+        may = len(self.hosts) - len(lost) >= quorum and len(set(holders)) >= quorum
+        return may and self.admin.is_idle
 
     # -- network ---------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Judge(Disks):
             if isinstance(after.role, Campaigning) and is_held and not is_asked:
                 broken(f"{after.me} campaigns while it stands by a leader")
         if after.configuration is not before.configuration:
-            self.counts["configurations"] += 1
+            self.counts["configurations"] += isinstance(before.role, Leading)
             self.members.stepped(before, after)
         if after.commit > before.commit:
             self._commits(before, after)

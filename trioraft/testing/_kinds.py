@@ -294,6 +294,37 @@ def _spoil(mischief: Mischief, server: str, fault: Fault) -> None:
 
 
 @_kind()
+def _transfer(mischief: Mischief, server: str, fault: Fault) -> None:
+    """The leader is asked to hand over to a server."""
+    mischief.cluster.admin.ask(fault.seconds, lambda leader: leader.transfer_leadership(server))
+
+
+@_kind()
+def _remove(mischief: Mischief, server: str, fault: Fault) -> None:
+    """A member is removed; it comes back later, with its disk, and nobody has asked it to."""
+    cluster = mischief.cluster
+    if cluster.admin.has_lost_no_disk:
+        cluster.admin.ask(fault.seconds, lambda leader: leader.remove_peer(server))
+
+
+@_kind()
+def _add(mischief: Mischief, server: str, fault: Fault) -> None:
+    """A server that was removed is taken in again, or one that is a member is added."""
+    address = mischief.cluster.hosts[server].address
+    mischief.cluster.admin.ask(fault.seconds, lambda leader: leader.add_peer(server, address))
+
+
+@_kind()
+def _swap(mischief: Mischief, server: str, fault: Fault) -> None:
+    """All but some of the members are replaced at once, by whoever is there."""
+    cluster = mischief.cluster
+    kept = [name for name in cluster.names if name != server or fault.amount < 0.5]
+    wanted = {name: cluster.hosts[name].address for name in kept}
+    if cluster.admin.has_lost_no_disk:
+        cluster.admin.ask(fault.seconds, lambda leader: leader.change_membership(wanted))
+
+
+@_kind()
 def _pause(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is stopped for a while, as by SIGSTOP."""
     mischief.cluster.pause(server, fault.seconds)

@@ -35,6 +35,10 @@ RECOVERY: Final = 10
 command committed, and all servers at the same entry."""
 
 
+TAKING_IN: Final = 20.0
+"""Virtual seconds within which whoever was removed is a voter again."""
+
+
 @frozen
 class Scenario:
     """All that makes a run what it is; equal scenarios make equal runs, to the last step."""
@@ -198,7 +202,13 @@ async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clie
         if trio.current_time() > end:
             broken(f"no command was done within {within:g} s after the faults")
         await trio.sleep(0.005)
-    await cluster.settled(end - trio.current_time())
+    left = end - trio.current_time()
+    given = trio.current_time() + TAKING_IN
+    while await cluster.admin.take_one_in():
+        if trio.current_time() > given:
+            broken(f"{cluster.admin.strangers} did not get in again\n{cluster.describe()}")
+        await trio.sleep(0.005)
+    await cluster.settled(left)
 
 
 def _agree(scenario: Scenario, cluster: SimulatedCluster) -> None:
