@@ -115,8 +115,8 @@ ELECTIONS: Final = (
     Bug(
         name="no stickiness",
         file=_RULES,
-        old="    if request.term < node.term or is_sticky(node, now):",
-        new="    if request.term < node.term:",
+        old="    is_held = is_sticky(node, now) and not request.transfer\n",
+        new="    is_held = False\n",
         story="whoever asks in a higher term deposes a leader that all others hear: "
         "hashicorp/raft#411",
         directed=f"{_TESTS}::test_who_heard_a_leader_lately_refuses_and_keeps_its_term",
@@ -165,7 +165,7 @@ ELECTIONS: Final = (
     ),
     Bug(
         name="heartbeats move no deadline",
-        file="_rules/replication.py",
+        file="_rules/following.py",
         old="    effects: list[Effect] = [do.ElectionBy(now)]\n    if term > node.term or",
         new="    effects: list[Effect] = []\n    if term > node.term or",
         story="followers time out under a leader that they hear: redpanda-data/redpanda#31547",
@@ -224,10 +224,10 @@ ELECTIONS: Final = (
     ),
     Bug(
         name="candidate refuses the winner",
-        file="_rules/replication.py",
-        old="    if request.term < node.term:\n        refusal = AppendEntriesReply(",
+        file="_rules/following.py",
+        old="    if request.term < node.term:\n        # It tells this term,",
         new="    is_rival = request.term == node.term and not isinstance(node.role, Following)\n"
-        "    if request.term < node.term or is_rival:\n        refusal = AppendEntriesReply(",
+        "    if request.term < node.term or is_rival:\n        # It tells this term,",
         story="a candidate does not follow the leader of its own term (5.2): goraft/raft#53, "
         "deventlab/d-engine#340, adjoint-io/raft#121",
     ),
@@ -252,7 +252,7 @@ ELECTIONS: Final = (
     ),
     Bug(
         name="no check-quorum",
-        file="_rules/replication.py",
+        file="_rules/transfer.py",
         old="    if event.now >= quorum_deadline(node, role):\n"
         "        return become_follower(node, event.now, node.term)",
         new="    if event.now >= quorum_deadline(node, role):\n"
@@ -299,7 +299,7 @@ ELECTIONS: Final = (
     ),
     Bug(
         name="slow leader never makes way",
-        file="_rules/commitment.py",
+        file="_rules/tenure.py",
         old="    if lagging is not None and now >= lagging[1] + patience:",
         new="    if lagging is not None and now < 0:",
         story="a leader whose disk hangs keeps its place: hashicorp/raft#513",

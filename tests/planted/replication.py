@@ -12,7 +12,7 @@ _TESTS: Final = "tests/rules/test_replication.py"
 REPLICATION: Final = (
     Bug(
         name="cut without a conflict",
-        file=_RULES,
+        file="_rules/following.py",
         old="    conflict = node.log.first_conflict(entries)\n",
         new="    conflict = entries.first if entries.first <= node.log.last_index else None\n"
         "    conflict = conflict if len(entries) else None\n",
@@ -22,7 +22,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="late copy cuts what came after it",
-        file=_RULES,
+        file="_rules/following.py",
         old="    conflict = node.log.first_conflict(entries)\n",
         new="    conflict = node.log.first_conflict(entries)\n"
         "    if len(entries) and node.commit < entries.last < node.log.last_index:\n"
@@ -34,28 +34,28 @@ REPLICATION: Final = (
     ),
     Bug(
         name="conflict not cut",
-        file=_RULES,
+        file="_rules/following.py",
         old="    kept = node.log.last_index if conflict is None else conflict - 1\n",
         new="    kept = node.log.last_index\n",
         story="a wrong tail stays where it is: mofa-org/mofa#1151",
     ),
     Bug(
         name="term before the entries not compared",
-        file=_RULES,
+        file="_rules/following.py",
         old="    if found == request.prev_log_term:\n",
         new="    if found is not None:\n",
         story="entries are put behind one of another term: goraft, at the start of the log",
     ),
     Bug(
         name="gap accepted",
-        file=_RULES,
+        file="_rules/following.py",
         old="    if found == request.prev_log_term:\n",
         new="    if found in (None, request.prev_log_term):\n",
         story="entries are taken that do not follow what is there: goraft",
     ),
     Bug(
         name="commit to the last index",
-        file=_RULES,
+        file="_rules/following.py",
         old="committing(node, min(request.leader_commit, verified))",
         new="committing(node, min(request.leader_commit, node.log.last_index))",
         story="a wrong tail is committed because it is long enough: atomix/copycat#265, "
@@ -65,7 +65,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="commit beyond the log",
-        file=_RULES,
+        file="_rules/following.py",
         old="committing(node, min(request.leader_commit, verified))",
         new="committing(node, request.leader_commit)",
         story="what the leader has committed is taken for committed here: tikv/tikv#994",
@@ -84,7 +84,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="acknowledged beyond what is verified",
-        file=_RULES,
+        file="_rules/following.py",
         old="match_index=min(node.disk.index, role.verified),",
         new="match_index=node.disk.index,",
         story="a follower acknowledges its whole log, a wrong tail included: zhebrak/raftos",
@@ -93,7 +93,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="acknowledged before it is durable",
-        file=_RULES,
+        file="_rules/following.py",
         old="match_index=min(node.disk.index, role.verified),",
         new="match_index=role.verified,",
         story="what is in memory is acknowledged: etcd-io/etcd#14370, "
@@ -101,7 +101,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="answer states a term before the disk has it",
-        file=_RULES,
+        file="_rules/following.py",
         old="    return [do.Send(role.leader, reply, after=node.disk.term_write)]",
         new="    return [do.Send(role.leader, reply)]",
         story="a follower speaks in a term that a crash takes back: databendlabs/openraft 4015cc38",
@@ -127,7 +127,7 @@ REPLICATION: Final = (
     Bug(
         name="old-term entries counted",
         file="_rules/commitment.py",
-        old="    if replicated < role.first_index:\n",
+        old="    if replicated < role.first_index or replicated <= node.commit:\n",
         new="    if replicated <= node.commit:\n",
         story="an entry of an old term is committed by counting (figure 8): bakwc/PySyncObj#169, "
         "canonical/raft#302, nats-io/nats-server#7955",
@@ -208,7 +208,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="hint an entry at a time",
-        file=_RULES,
+        file="_rules/following.py",
         old="            node.log.last_index + 1 if found is None else "
         "node.log.first_of_term_at(prev)\n",
         new="            node.log.last_index + 1 if found is None else prev\n",
@@ -216,7 +216,7 @@ REPLICATION: Final = (
         directed=f"{_TESTS}::test_r8_g46_a_follower_agrees_within_a_round_a_term",
         also=(
             Change(
-                _RULES,
+                "_rules/following.py",
                 "        conflict_term=found or 0,\n",
                 "",
             ),
@@ -225,12 +225,12 @@ REPLICATION: Final = (
     ),
     Bug(
         name="hint does not go back",
-        file=_RULES,
+        file="_rules/following.py",
         old="            node.log.last_index + 1 if found is None else "
         "node.log.first_of_term_at(prev)\n",
         new="            node.log.last_index + 1 if found is None else prev + 1\n",
         story="the leader asks for ever at the place that was refused: cubefs/cubefs#2428",
-        also=(Change(_RULES, "        conflict_term=found or 0,\n", ""),),
+        also=(Change("_rules/following.py", "        conflict_term=found or 0,\n", ""),),
     ),
     Bug(
         name="leader skips what it may not",
@@ -272,7 +272,7 @@ REPLICATION: Final = (
     ),
     Bug(
         name="owed answer forgotten",
-        file=_RULES,
+        file="_rules/following.py",
         old="    if node.role.owes:\n        return node, []\n",
         new="    if node.disk.pending:\n        return node, []\n",
         story="a follower never says that its disk has an entry, and only heartbeats bring it out",

@@ -168,9 +168,9 @@ SERVICES: Final = (
     ),
     Bug(
         name="wiped disk taken back in",
-        file=_HANDSHAKE,
-        old="        if known.id != hello.id:\n",
-        new="        if known.id.name != hello.name:\n",
+        file="_gate.py",
+        old="        if any(one.member(hello.id) is not None for one in known):\n",
+        new="        if any(one.named(name) is not None for one in known):\n",
         story="the handshake lets another incarnation of a member in: databendlabs/openraft#1535",
         directed="tests/services/test_handshake.py"
         "::test_another_incarnation_of_a_member_is_refused",
@@ -179,8 +179,8 @@ SERVICES: Final = (
     Bug(
         name="genesis of others taken",
         file=_HANDSHAKE,
-        old="            if not configuration.voter(self._me.id):\n",
-        new="            if configuration.named(self._me.name) is None:\n",
+        old="            if (newest or genesis).member(self._me.id) is None:\n",
+        new="            if (newest or genesis).named(self._me.name) is None:\n",
         story="a server joins a cluster that knows its name and another disk: "
         "cockroachdb/cockroach#756",
         directed="tests/services/test_handshake.py"
@@ -190,9 +190,9 @@ SERVICES: Final = (
     Bug(
         name="genesis spoken of before it is durable",
         file=_HANDSHAKE,
-        old="        await self._form(configuration)  # durable before anything is said of it\n"
-        "        self.configuration = configuration\n",
-        new="        self.configuration = configuration\n        await self._form(configuration)\n",
+        old="        await self._form(genesis)  # durable before anything is said of it\n"
+        "        self.genesis = genesis\n",
+        new="        self.genesis = genesis\n        await self._form(genesis)\n",
         story="a crash takes back a genesis that others have heard of, and a second one follows",
         directed="tests/server/test_forming.py"
         "::test_the_genesis_is_durable_before_anybody_hears_of_it",
@@ -200,8 +200,8 @@ SERVICES: Final = (
     ),
     Bug(
         name="copied disk not noticed",
-        file=_HANDSHAKE,
-        old="        before = self._hello_of(hello.id) or hello\n",
+        file="_gate.py",
+        old="        before = self.hello_of(hello.id) or hello\n",
         new="        before = hello\n",
         story="two servers run on copies of one disk, and both vote: virtual machines cloned",
         directed="tests/server/test_forming.py::test_a_server_on_a_copy_of_a_disk_is_found_out",

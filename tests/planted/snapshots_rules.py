@@ -85,11 +85,11 @@ SNAPSHOT_RULES: Final = (
     Bug(
         name="configuration of a snapshot forgotten",
         file=_RULES,
-        old="            configuration=request.configuration or node.configuration,\n",
+        old="            configuration=request.configuration or node.configurations[0],\n",
         new="",
         story="whoever comes by snapshot goes on with the members of long ago",
         directed=f"{_TESTS}::test_the_configuration_is_the_snapshots",
-        unseen="members do not change yet",
+        unseen=_UNSEEN,
     ),
     # -- what is durable -----------------------------------------------------------------------
     Bug(
@@ -295,7 +295,7 @@ SNAPSHOT_RULES: Final = (
     # -- what is checked -----------------------------------------------------------------------
     Bug(
         name="request from before the base refused",
-        file="_rules/replication.py",
+        file="_rules/following.py",
         old="    if prev < node.log.base_index:\n        return None",
         new="    if prev < 0:\n        return None",
         story="what is compacted is taken for a conflict: databendlabs/openraft 71a290cd, 44381b0c",
@@ -303,7 +303,7 @@ SNAPSHOT_RULES: Final = (
     ),
     Bug(
         name="base's term not compared",
-        file="_rules/replication.py",
+        file="_rules/following.py",
         old="    if prev < node.log.base_index:\n        return None",
         new="    if prev <= node.log.base_index:\n        return None",
         story="where the snapshot ends any entry may follow: goraft",
@@ -356,7 +356,7 @@ SNAPSHOT_RULES: Final = (
     Bug(
         name="installed and not counted",
         file=_RULES,
-        old="    node, effects = advance_commit(evolve(node, role=role), role)\n"
+        old="    node, effects = advance_commit(evolve(node, role=role), role, now)\n"
         "    return node, [*effects, do.Wake(sender)]",
         new="    return evolve(node, role=role), [do.Wake(sender)]",
         story="what a majority has by snapshot waits for the next entry",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import combinations, permutations
 from random import Random
 from typing import Any, Final, TypeVar
 
 import trio
+from attrs import evolve
 
 from trioraft._client.client import Client
 from trioraft._client.opening import open_client
-from trioraft._config import Config
+from trioraft._config import Config, Leads
 from trioraft._errors import ServerStopped, StorageError
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
@@ -52,6 +53,7 @@ class SimulatedCluster:
         seed: int = 0,
         config: Config | None = None,
         websockets: bool = False,
+        leads: Mapping[str, Leads] | None = None,
     ) -> None:
         """Describe a cluster whose servers are yet to be started.
 
@@ -62,12 +64,14 @@ class SimulatedCluster:
             seed: what everything is drawn from.
             config: as each server gets it.
             websockets: whether messages go through the real websocket code; slower.
+            leads: which servers are to lead otherwise than `config` says, by name.
         """
         names = [f"n{number}" for number in range(1, servers + 1)]
         self.hosts = {name: SimulatedHost(name, f"ws://{name}:7000", seed) for name in names}
         self.network = MemoryNetwork()
         self.judge = Judge()
         self.config = Config() if config is None else config
+        self.leads = {} if leads is None else dict(leads)
         self.delay = (0.0005, 0.002)
         """Seconds that a message travels, at least and at most."""
         self.disk_seconds = (0.0002, 0.001)
@@ -193,7 +197,7 @@ class SimulatedCluster:
             self._transport(self.network, host.address),
             self._machine(),
             initial_cluster={other.name: other.address for other in self.hosts.values()},
-            config=self.config,
+            config=evolve(self.config, leads=self.leads.get(host.name, self.config.leads)),
             storage=seat,
             clock=host.clock,
             random=Random(f"{self._seed} server {host.name} {host.lives}"),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from trioraft._config import Config
+from trioraft._config import Config, Leads
 from trioraft.abc import StateMachine
 from trioraft.testing._kinds import FAULTS
 from trioraft.testing._model import Model
@@ -87,6 +87,8 @@ class Experiment:
     """The part of the trials whose messages go through the real websocket code."""
     configs: Sequence[Config] = (OFTEN,)
     """How the servers behave; one of these is drawn."""
+    reluctant: float = 0.0
+    """The part of the trials in which some servers are to lead rarely or never."""
     model: Model | None = None
     check: Callable[[Any], None] | None = None
 
@@ -107,6 +109,8 @@ class Experiment:
                 raise ValueError(f"there is no fault {fault.kind!r}; there are {', '.join(FAULTS)}")
             if not {fault.server, *fault.others} <= {LEADER, *names}:
                 raise ValueError(f"{fault} names a server that is not one of {', '.join(names)}")
+        websockets = chance.random() < self.websockets
+        config = chance.choice(self.configs)
         scenario = Scenario(
             machine=self.machine,
             draw=self.draw,
@@ -116,8 +120,9 @@ class Experiment:
             plan=tuple(plan),
             clients=self.clients,
             pause=self.pause,
-            websockets=chance.random() < self.websockets,
-            config=chance.choice(self.configs),
+            websockets=websockets,
+            config=config,
+            leads=_reluctant(chance, names) if chance.random() < self.reluctant else {},
             model=self.model,
             check=self.check,
         )
@@ -145,6 +150,13 @@ def trial_of_argument(text: str) -> Trial:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _reluctant(chance: Random, names: Sequence[str]) -> dict[str, Leads]:
+    """Some servers, but not all."""
+    some = chance.sample(names, chance.randrange(len(names)))
+    levels: Sequence[Leads] = ("rarely", "never")
+    return {name: chance.choice(levels) for name in some}
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, filter(None, text.split("+"))))
 
@@ -157,6 +169,7 @@ def library(profile: Profile = HARSH) -> Experiment:
         servers=(3, 3, 3, 5, 5, 1, 2, 4, 7),
         profile=profile,
         websockets=0.05,
+        reluctant=0.5 if profile.faults else 0.0,
         model=RegisterModel(),
         configs=(Config(), OFTEN, OFTEN, AT_ONCE),
     )

@@ -31,6 +31,7 @@ from trioraft._rules.messages import (
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
+    TimeoutNowReply,
 )
 from trioraft._rules.node import Campaigning, Leading, Node
 from trioraft._wire.frames import Entry
@@ -107,6 +108,7 @@ class Judge(Disks):
         if after.configuration is not before.configuration:
             self.counts["configurations"] += isinstance(before.role, Leading)
             self.members.stepped(before, after)
+        self.members.leads(before, after)
         if after.commit > before.commit:
             self._commits(before, after)
 
@@ -195,6 +197,8 @@ class Judge(Disks):
             elif index > len(self.committed):
                 self.committed.append(term)
                 self._committed_in.append(node.term)
+                if (new := self.configurations.get((index, term))) is not None:
+                    self.members.committed(new)
             elif self.committed[index - 1] != term:
                 broken(f"{node.me} takes {index} of term {term} for committed; it is of another")
         if isinstance(node.role, Leading):
@@ -238,6 +242,8 @@ class Judge(Disks):
                     self.on_moment("ack", me.name)
             case TimeoutNow():
                 self.members.asked(message, to)
+            case TimeoutNowReply():
+                self.members.refused(message, me)
             case AppendEntries():
                 if self.leaders.get(term) != me:
                     broken(f"{me} sends entries in term {term}, which it does not lead")

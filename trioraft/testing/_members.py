@@ -8,8 +8,9 @@ from typing import Final
 
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Half
-from trioraft._rules.messages import RequestVote, TimeoutNow
-from trioraft._rules.node import Leading, Node
+from trioraft._rules.messages import RequestVote, TimeoutNow, TimeoutNowReply
+from trioraft._rules.node import Leading, Node, Transfer
+from trioraft._rules.reads import lease_until
 from trioraft.testing._disks import broken
 
 _SMALL: Final = 8
@@ -23,7 +24,13 @@ class Members:
         self.genesis: Configuration | None = None
         self._asked: set[tuple[int, ServerId]] = set()
         """Term and target of every TimeoutNow that has left a leader."""
+        self._attempts: dict[tuple[int, ServerId], int] = {}
+        """The number of the newest one of these."""
+        self._refused: dict[tuple[int, ServerId], int] = {}
+        """And of the newest one that the target has said it will not obey."""
         self._overlap: set[tuple[Configuration, Configuration]] = set()
+        self._committed: Configuration | None = None
+        """The newest one that is committed."""
 
     # -- configurations ------------------------------------------------------------------------
 
@@ -59,6 +66,15 @@ class Members:
             broken(f"{after.me} goes from {old} to {new}, which is no step")
         self._share_majorities(old, new)
 
+    def committed(self, new: Configuration) -> None:
+        """A configuration is committed, the first time that any is of this entry."""
+        old = self._committed or self.genesis
+        if old is not None:
+            if not _is_next(old, new):
+                broken(f"{new} is committed behind {old}, which is no step")
+            self._share_majorities(old, new)
+        self._committed = new
+
     def _share_majorities(self, old: Configuration, new: Configuration) -> None:
         """Any two majorities of neighbours have a server in common: by brute force."""
         pair = _bare(old), _bare(new)
@@ -82,10 +98,34 @@ class Members:
         if not any(one.voter(node.me) for one in node.possible):
             broken(f"{node.me} campaigns, and has no vote")
 
+    def leads(self, before: Node, after: Node) -> None:
+        """A leader that has asked another one to lead has no lease until that is resolved."""
+        if not isinstance(after.role, Leading) or after.role is before.role:
+            return
+        now, then = after.role.transfer, None
+        if isinstance(before.role, Leading):
+            then = before.role.transfer
+        if now is not None and lease_until(after) > float("-inf"):
+            broken(f"{after.me} hands over to {now.target}, and has a lease")
+        if then is not None and now is None and self._may_obey(then, before.term):
+            broken(f"{after.me} leads on, and {then.target} may yet obey it")
+
+    def refused(self, message: TimeoutNowReply, target: ServerId) -> None:
+        """A follower has said that it will not obey."""
+        newest = max(message.number, self._refused.get((message.term, target), 0))
+        self._refused[message.term, target] = newest
+
+    def _may_obey(self, transfer: Transfer, term: int) -> bool:
+        """Whether the target was asked to campaign in this attempt, and has not refused."""
+        asked = self._attempts.get((term, transfer.target), 0) >= transfer.number
+        return asked and self._refused.get((term, transfer.target), 0) < transfer.number
+
     def asked(self, message: TimeoutNow, target: ServerId) -> None:
         """A leader has asked a follower to campaign."""
         if not message.withdrawn:
             self._asked.add((message.term, target))
+            newest = max(message.number, self._attempts.get((message.term, target), 0))
+            self._attempts[message.term, target] = newest
 
     def was_asked(self, candidate: ServerId, term: int) -> bool:
         """Whether a candidate of `term` campaigns because the leader before asked it to."""

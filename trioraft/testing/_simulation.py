@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 from attrs import define, field, frozen
 
-from trioraft._config import Config
+from trioraft._config import Config, Leads
 from trioraft.abc import Entry, StateMachine
 from trioraft.testing._clients import Clients
 from trioraft.testing._cluster import SimulatedCluster, simulated_cluster
@@ -58,6 +58,8 @@ class Scenario:
     """Which of the drawn commands are asked for, by number; None: all."""
     websockets: bool = False
     config: Config = Config()
+    leads: Mapping[str, Leads] = field(factory=dict)
+    """Which servers are to lead otherwise than `config` says."""
     model: Model | None = None
     """What the history is checked against; None: it is not."""
     check: Callable[[Any], None] | None = None
@@ -125,6 +127,7 @@ async def _play(scenario: Scenario, report: Report) -> None:
         seed=scenario.seed,
         config=scenario.config,
         websockets=scenario.websockets,
+        leads=scenario.leads,
     ) as cluster:
         cluster.check = scenario.check
         try:
