@@ -51,6 +51,7 @@ class Membership:
         if not self._is_member:
             was_out, self._was_out = self._was_out, self.is_out(after)
             if self._was_out and not was_out:
+                _LOG.warning("%s: removed from the cluster", after.me.name)
                 self.removed.ring()
 
     def is_out(self, node: Node) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -44,7 +43,6 @@ from trioraft._wire.codec import PROTOCOL_VERSION, Hello
 from trioraft.abc import Batch, Recovered, StateMachine, Storage, Transport
 
 R = TypeVar("R")
-_LOG: Final = logging.getLogger("trioraft.server")
 _LINEARIZABLE: Final = Linearizable()
 
 
@@ -272,12 +270,11 @@ class Server(Administration):
 
     async def _end_when_removed(self) -> None:
         """End once this server is out, unless it is taken in again at once."""
-        core, clock = self._core, self._clock
+        membership, clock = self._core.membership, self._clock
         while True:
-            await core.membership.removed.wait()
+            await membership.removed.wait()
             await clock.sleep_until(clock.now() + self.config.election_timeout)
-            if core.membership.is_out(core.node):
-                _LOG.warning("%s: removed from the cluster", self.name)
+            if membership.is_out(self._core.node):
                 self._life.cancel()
 
     def _must_end(self, reason: str) -> None:
@@ -309,9 +306,8 @@ class Server(Administration):
         if state.name != self.name:
             raise StorageError(f"the data directory belongs to {state.name}, not to {self.name}")
         stickiness = max(state.stickiness, self.config.election_timeout)
-        state = evolve(state, starts=state.starts + 1, stickiness=stickiness)
-        if not state.listens:
-            state = evolve(state, listens=self.transport.address)
+        listens = state.listens or self.transport.address
+        state = evolve(state, starts=state.starts + 1, stickiness=stickiness, listens=listens)
         await self._storage.write(Batch(state=state.encode(), base=base))
         return state, recovered
 
@@ -399,10 +395,9 @@ class Server(Administration):
         What it was told comes first; then what the cluster has, unless it listens elsewhere now.
         """
         named, listens = self._hints.get(self.name), self.transport.address
-        node, before = self._core.node, self._core.state.listens
-        member = node.configuration.member(node.me) if before in ("", listens) else None
-        known = None if member is None else member.address
-        return named or known or self._initial.get(self.name) or listens
+        node, state = self._core.node, self._core.state
+        member = node.configuration.member(node.me) if state.listens in ("", listens) else None
+        return named or (member.address if member else self._initial.get(self.name, listens))
 
     def _must_be_understood(self, name: str | None) -> None:
         assert self._handshake is not None

@@ -8,23 +8,29 @@ committed.  Figure 3 of the paper is a relation between any two such facts.
 
 A snapshot is modelled as all that it holds: the log from the first entry on.  Wherever logs are
 compared, what they have forgotten is looked up in a snapshot.
+
+Where members change, a majority is counted here by this module's own few lines, in the configuration
+that was in force when the leader counted.  Such worlds have no snapshots.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import cache
+from itertools import combinations, pairwise
 
 from attrs import evolve, frozen
 
-from tests.rules.worlds import EVERYBODY, cluster
+from tests.rules.worlds import EVERYBODY
 from trioraft._rules import effects as do
-from trioraft._rules.elections import become_candidate
+from trioraft._rules.elections import become_candidate, may_campaign
 from trioraft._rules.events import (
     AnswerDue,
     AppendDue,
+    ChangeDue,
     ElectionTimeout,
     Event,
     Fetched,
@@ -36,10 +42,12 @@ from trioraft._rules.events import (
     SnapshotSent,
     SnapshotTaken,
     SolicitDue,
+    TransferDue,
 )
 from trioraft._rules.ids import ServerId
 from trioraft._rules.invariants import check
 from trioraft._rules.log import Log
+from trioraft._rules.membership import Configuration, Half, Member
 from trioraft._rules.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -50,8 +58,11 @@ from trioraft._rules.messages import (
     PreVoteReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
+    TimeoutNowReply,
 )
 from trioraft._rules.node import Campaigning, Disk, Following, Leading, Node, Settings
+from trioraft._rules.reads import lease_until
 from trioraft._rules.step import step
 
 
@@ -86,9 +97,29 @@ class Bounds:
     """How many may be taken."""
     slow_snapshots: bool = False
     """A snapshot is durable for a while before its server's rules hear of it."""
+    voters: str = ""
+    """Who has a vote at first, by their names; empty: all servers."""
+    memberships: tuple[tuple[str, str], ...] = ()
+    """What a leader may be asked for: the names of voters and of learners."""
+    changes: int = 0
+    """How often it may."""
+    transfers: int = 0
+    """How often a leader may be asked to hand over."""
+
+    @property
+    def leases(self) -> bool:
+        """Whether leases hold: nobody campaigns who stands by a leader, and time passes."""
+        return self.pre_votes and self.election_timeout > 0
 
 
-Write = do.SaveTerm | do.WriteEntries | do.AppendOwn | do.Compact | do.ReplaceLog
+Write = (
+    do.SaveTerm
+    | do.WriteEntries
+    | do.AppendOwn
+    | do.AppendConfiguration
+    | do.Compact
+    | do.ReplaceLog
+)
 
 
 @frozen
@@ -100,6 +131,8 @@ class Saved:
     log: Log
     snapshots: tuple[Log, ...] = ()
     """All snapshots that are whole."""
+    configurations: tuple[Configuration, ...] = ()
+    """What the log says of members, oldest first."""
 
     @property
     def newest(self) -> Log:
@@ -174,6 +207,8 @@ class Committed:
 
     term: int
     log: Log
+    by: Configuration | None = None
+    """By whose majority, if that server has counted itself."""
 
 
 NOTHING = Log()
@@ -195,6 +230,32 @@ class World:
     restarts: int = 0
     links: int = 0
     snapshots: int = 0
+    changes: int = 0
+    transfers: int = 0
+
+
+def members(names: str) -> Half:
+    """The servers of these names."""
+    return tuple(Member(one, f"ws://{one}") for one in EVERYBODY if one.name in names)
+
+
+def has_majority(configuration: Configuration, servers: set[ServerId]) -> bool:
+    """Whether these servers are more than half of the voters, of the old ones and of the new."""
+    halves = [{member.id for member in half} for half in (configuration.voters,)]
+    if configuration.outgoing:
+        halves.append({member.id for member in configuration.outgoing})
+    return all(2 * len(half & servers) > len(half) for half in halves)
+
+
+@cache
+def overlap(one: Configuration, other: Configuration) -> bool:
+    """Whether any two majorities of the two share a server: who lacks one leaves none over."""
+    everybody = {member.id for member in (*one.members, *other.members)}
+    return not any(
+        has_majority(one, set(chosen)) and has_majority(other, everybody - set(chosen))
+        for count in range(len(everybody) + 1)
+        for chosen in combinations(sorted(everybody), count)
+    )
 
 
 def written(saved: Saved, write: Write) -> Saved:
@@ -205,12 +266,23 @@ def written(saved: Saved, write: Write) -> Saved:
         case do.WriteEntries(entries=entries):
             assert entries.first <= saved.log.last_index + 1, "a gap on disk"
             assert write.cuts == (entries.first <= saved.log.last_index), "a cut must be named"
-            return evolve(saved, log=saved.log.cut(entries.first - 1).extended(entries))
+            kept = tuple(one for one in saved.configurations if one.index < entries.first)
+            return evolve(
+                saved,
+                log=saved.log.cut(entries.first - 1).extended(entries),
+                configurations=(*kept, *entries.configurations),
+            )
         case do.AppendOwn(first=first, term=term, count=count):
             assert first == saved.log.last_index + 1, "a leader only appends"
             last = first + count - 1
             own = Log(((first, term),), last).between(first, last)
             return evolve(saved, log=saved.log.extended(own))
+        case do.AppendConfiguration(term=term, configuration=configuration):
+            index = configuration.index
+            assert index == saved.log.last_index + 1, "a leader only appends"
+            own = Log(((index, term),), index).between(index, index)
+            known = (*saved.configurations, configuration)
+            return evolve(saved, log=saved.log.extended(own), configurations=known)
         case do.Compact(index=index, term=term):
             assert saved.log.term_at(index) == term, "what is forgotten was there"
             after = evolve(saved, log=saved.log.compacted(index))
@@ -259,7 +331,9 @@ class Exploration:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.configuration = cluster(bounds.servers)
+        assert not (bounds.changes and bounds.snapshots), "snapshots hold no members here"
+        voters = bounds.voters or "".join(one.name for one in EVERYBODY[: bounds.servers])
+        self.configuration = Configuration("cluster", members(voters))
         self.settings = Settings(
             heartbeat_interval=0.0,
             election_timeout=bounds.election_timeout,
@@ -302,22 +376,25 @@ class Exploration:
             if bases and bases[index]:
                 snapshot = log.cut(bases[index])
                 saved = Saved(term, None, log.compacted(bases[index]), (snapshot,))
-                bits |= 1 << self._token(Committed(term, snapshot))
+                bits |= 1 << self._token(Committed(term, snapshot, self.configuration))
             hosts.append(self._host(self._boot(me, saved)))
         return World(tuple(hosts), bits)
 
-    def _boot(self, me: ServerId, saved: Saved) -> Host:
+    def _boot(self, me: ServerId, saved: Saved, sticky_until: float = -math.inf) -> Host:
         snapshot = saved.newest.last_index
+        *earlier, newest = (self.configuration, *saved.configurations)
         node = Node(
             me,
             self.settings,
-            self.configuration,
+            newest,
             term=saved.term,
             voted_for=saved.voted_for,
             log=saved.log,
             commit=snapshot,
             snapshot_index=snapshot,
             disk=Disk(index=saved.log.last_index),
+            sticky_until=sticky_until,
+            earlier=tuple(earlier),
         )
         return Host(node, saved).pruned()
 
@@ -361,6 +438,10 @@ class Exploration:
                         continue
                     case "save" if world.snapshots == bounds.snapshots:
                         continue
+                    case "change" if world.changes == bounds.changes:
+                        continue
+                    case "transfer" if world.transfers == bounds.transfers:
+                        continue
                 yield move
             letters = world.tokens & self._inboxes[index]
             while letters:
@@ -387,8 +468,11 @@ class Exploration:
             case Leading(progress=progress):
                 yield "quorum", index, None
                 yield "propose", index, None
+                for membership in self.bounds.memberships:
+                    yield "change", index, membership
                 for one in progress:
                     yield "link", index, one.peer
+                    yield "transfer", index, one.peer
                     if one.installing:
                         yield "sent", index, one.peer
                     if one.number < self.bounds.requests:
@@ -400,7 +484,11 @@ class Exploration:
                     yield "fetched", index, fetch
             case Following(owes=True):
                 yield "answer", index, None
-        if not isinstance(node.role, Leading) and node.term < self.bounds.term:
+        if (
+            not isinstance(node.role, Leading)
+            and node.term < self.bounds.term
+            and may_campaign(node)
+        ):
             yield ("timeout" if self.bounds.pre_votes else "campaign"), index, None
 
     def go(self, world: World, move: Move) -> World | None:
@@ -432,6 +520,8 @@ class Exploration:
                 if self._facts >> token & 1:
                     self._check_fact(token, bits, hosts)
         self._check_logs(index, hosts)
+        if self.bounds.leases:
+            self._check_leases(hosts, bits, world.now)
         return World(
             hosts,
             bits,
@@ -440,6 +530,8 @@ class Exploration:
             world.restarts + (what == "restart"),
             world.links + (what == "link"),
             world.snapshots + (what == "save"),
+            world.changes + (what == "change"),
+            world.transfers + (what == "transfer"),
         )
 
     # -- one server ----------------------------------------------------------------------------
@@ -454,7 +546,8 @@ class Exploration:
             saved = host.saved
             for write in host.queue[:detail]:
                 saved = written(saved, write)
-            host = self._boot(me, saved)
+            stickiness = self.settings.election_timeout
+            host = self._boot(me, saved, now + stickiness if stickiness else -math.inf)
             if host.node.commit:
                 tokens.append(Committed(host.node.term, host.full.cut(host.node.commit)))
         elif what == "disk":
@@ -536,7 +629,14 @@ class Exploration:
                 return LinkUp(now, peer)
             case "fetched", do.Fetch(tenure=tenure, peer=peer, first=first):
                 last = max(node.log.last_index, first)
-                return Fetched(now, tenure, peer, host.full.between(first, last))
+                found = host.full.between(first, last)
+                known = tuple(one for one in node.configurations if first <= one.index <= last)
+                return Fetched(now, tenure, peer, evolve(found, configurations=known))
+            case "change", (str() as voters, str() as learners):
+                # Asked for just before, so that who answers now counts as one that does.
+                return ChangeDue(now - 0.5, members(voters), members(learners))
+            case "transfer", ServerId() as peer:
+                return TransferDue(now, peer)
             case "sent", ServerId() as peer:
                 return SnapshotSent(now, node.tenure, peer)
         raise AssertionError((what, detail))
@@ -558,6 +658,12 @@ class Exploration:
         for send in free:
             self._leave(host, send, tokens)
         host = self._take(host, Persisted(now, done), tokens)
+        if not host.queue and not self.bounds.snapshots:
+            found = (self.configuration, *host.saved.configurations)
+            self._check(
+                host.node.configurations == found,
+                f"{host.node.me} has other configurations in force than its log says",
+            )
         return host.pruned() if based else host
 
     def _take(self, host: Host, event: Event, tokens: list[Token]) -> Host:
@@ -576,6 +682,7 @@ class Exploration:
                     do.SaveTerm()
                     | do.WriteEntries()
                     | do.AppendOwn()
+                    | do.AppendConfiguration()
                     | do.Compact()
                     | do.ReplaceLog()
                 ):
@@ -595,10 +702,18 @@ class Exploration:
                         prefix(host.saved.full, host.full.cut(index)) and index <= node.commit,
                         f"{node.me} applies what is not durable there, or not committed",
                     )
+                case do.Expel() | do.Complain():
+                    raise Violation(f"{node.me} finds fault with who has none: {effect}")
         if isinstance(node.role, Leading) and not isinstance(before.role, Leading):
             tokens.append(Led(node.term, node.me, host.full))
         if node.commit > before.commit:
-            tokens.append(Committed(node.term, host.full.cut(node.commit)))
+            counted = before.configuration if isinstance(before.role, Leading) else None
+            tokens.append(Committed(node.term, host.full.cut(node.commit), counted))
+        if node.configuration is not before.configuration:
+            self._check(
+                all(overlap(one, next_) for one, next_ in pairwise(node.configurations)),
+                f"two majorities may decide apart: {node.configurations}",
+            )
         numbers = [write.write for write in host.queue]
         self._check(
             all(b == a + 1 for a, b in pairwise(numbers))
@@ -649,7 +764,7 @@ class Exploration:
                 holds = holds and prefix(saved.full, said)
             case AppendEntriesReply(term=term) | AppendEntries(term=term):
                 holds = saved.term >= term
-            case InstallSnapshot(term=term):
+            case InstallSnapshot(term=term) | TimeoutNow(term=term) | TimeoutNowReply(term=term):
                 holds = saved.term >= term
             case PreVote():
                 pass
@@ -668,8 +783,45 @@ class Exploration:
                 self._agreeing |= {(new, other), (other, new)}
         fact = self.tokens[new]
         if isinstance(fact, Committed):
-            having = sum(prefix(self.hosts[number].saved.full, fact.log) for number in hosts)
-            self._check(having > len(hosts) // 2, f"no majority has on disk what is {fact}")
+            self._check_committed(fact, bits, hosts)
+
+    def _check_committed(self, fact: Committed, bits: int, hosts: tuple[int, ...]) -> None:
+        """Whoever has counted found a majority, which has it on disk still."""
+        having = {
+            self.hosts[number].node.me
+            for number in hosts
+            if prefix(self.hosts[number].saved.full, fact.log)
+        }
+        counted = [
+            other
+            for number in range(bits.bit_length())
+            if bits >> number & self._facts >> number & 1
+            and isinstance(other := self.tokens[number], Committed)
+            and other.by is not None
+            and prefix(other.log, fact.log)
+        ]
+        self._check(bool(counted), f"nobody has counted what is {fact}")
+        for other in counted:
+            assert other.by is not None
+            self._check(
+                has_majority(other.by, having), f"no majority has on disk what is {fact}: {other}"
+            )
+
+    def _check_leases(self, hosts: tuple[int, ...], bits: int, now: int) -> None:
+        """While a leader has a lease, nobody has come to lead after it."""
+        for number in hosts:
+            node = self.hosts[number].node
+            if not isinstance(node.role, Leading) or lease_until(node) <= now:
+                continue
+            facts = bits & self._facts
+            while facts:
+                lowest = facts & -facts
+                facts ^= lowest
+                fact = self.tokens[lowest.bit_length() - 1]
+                self._check(
+                    not isinstance(fact, Led) or fact.term <= node.term,
+                    f"{node.me} has a lease in term {node.term}, and there is {fact}",
+                )
 
     def _check_two(self, one: Token, other: Token) -> None:
         """Figure 3, but for log matching, which is about logs."""
@@ -699,7 +851,15 @@ class Exploration:
             one, other = (self.hosts[host].full for host in pair)
             for last in range(min(one.last_index, other.last_index), 0, -1):
                 if one.term_at(last) == other.term_at(last):
-                    self._check(one.cut(last) == other.cut(last), f"log matching: {one}, {other}")
+                    ours, theirs = (
+                        [c for c in self.hosts[host].node.configurations if 0 < c.index <= last]
+                        for host in pair
+                    )
+                    self._check(
+                        one.cut(last) == other.cut(last)
+                        and (ours == theirs or bool(self.bounds.snapshots)),
+                        f"log matching: {one}, {other}, {ours}, {theirs}",
+                    )
                     break
             self._matching.add(pair)
 
@@ -774,4 +934,6 @@ _WEIGHTS = {
     "accept": 1,
     "sent": 4,
     "tick": 2,
+    "change": 2,
+    "transfer": 0.5,
 }
