@@ -7,6 +7,8 @@ from typing import Final
 from tests.planted.bug import Bug
 from tests.planted.disks import DISKS
 from tests.planted.elections import ELECTIONS
+from tests.planted.membership_rules import MEMBERSHIP_RULES
+from tests.planted.membership_services import MEMBERSHIP_SERVICES
 from tests.planted.reads import READS
 from tests.planted.replication import REPLICATION
 from tests.planted.services import SERVICES
@@ -23,4 +25,6 @@ BUGS: Final[tuple[Bug, ...]] = (
     *SESSIONS,
     *SNAPSHOTS,
     *SNAPSHOT_RULES,
+    *MEMBERSHIP_RULES,
+    *MEMBERSHIP_SERVICES,
 )

@@ -99,6 +99,8 @@ class Bounds:
     """A snapshot is durable for a while before its server's rules hear of it."""
     voters: str = ""
     """Who has a vote at first, by their names; empty: all servers."""
+    learners: str = ""
+    """Who gets the log, and has no vote."""
     memberships: tuple[tuple[str, str], ...] = ()
     """What a leader may be asked for: the names of voters and of learners."""
     changes: int = 0
@@ -333,7 +335,9 @@ class Exploration:
         self.bounds = bounds
         assert not (bounds.changes and bounds.snapshots), "snapshots hold no members here"
         voters = bounds.voters or "".join(one.name for one in EVERYBODY[: bounds.servers])
-        self.configuration = Configuration("cluster", members(voters))
+        self.configuration = Configuration(
+            "cluster", members(voters), learners=members(bounds.learners)
+        )
         self.settings = Settings(
             heartbeat_interval=0.0,
             election_timeout=bounds.election_timeout,
@@ -418,6 +422,10 @@ class Exploration:
 
     def host(self, world: World, index: int) -> Host:
         return self.hosts[world.hosts[index]]
+
+    def without_letters(self, world: World) -> World:
+        """The same, with everything lost that was on its way."""
+        return evolve(world, tokens=world.tokens & self._facts)
 
     # -- moves ---------------------------------------------------------------------------------
 
@@ -623,7 +631,7 @@ class Exploration:
                 return AnswerDue(now, node.tenure)
             case "propose", _:
                 return Proposed(now, 1)
-            case "append", (ServerId() as peer, reach):
+            case "append", (ServerId() as peer, int() | None as reach):
                 return AppendDue(now, node.tenure, peer, reach)
             case "link", ServerId() as peer:
                 return LinkUp(now, peer)
@@ -939,5 +947,5 @@ _WEIGHTS = {
     "sent": 4,
     "tick": 2,
     "change": 2,
-    "transfer": 0.5,
+    "transfer": 2,
 }

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from tests.rules import exploration as exploring
 from tests.rules.exploration import (
     Bounds,
     Committed,
@@ -24,19 +25,60 @@ from tests.rules.exploration import (
 )
 from tests.rules.worlds import terms_of
 from trioraft._errors import InternalError
-from trioraft._rules import commitment, elections, following, replication, snapshots, step
+from trioraft._rules import (
+    commitment,
+    elections,
+    following,
+    reconfiguration,
+    replication,
+    snapshots,
+    step,
+    transfer,
+)
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
+from trioraft._rules.events import ChangeDue
 from trioraft._rules.log import Log
 from trioraft._rules.membership import Configuration
-from trioraft._rules.messages import InstallSnapshot, InstallSnapshotReply, RequestVote
+from trioraft._rules.messages import (
+    InstallSnapshot,
+    InstallSnapshotReply,
+    RequestVote,
+    TimeoutNow,
+)
 from trioraft._rules.node import Disk, Leading, Node
+from trioraft._rules.reads import lease_until
 
 pytestmark = pytest.mark.unmeasured
 
 WIDE = Bounds(
     term=40, log=40, requests=200, proposals=12, restarts=8, links=6, fetches=True, servers=3
 )
+
+CHANGING = evolve(
+    WIDE,
+    servers=4,
+    voters="abc",
+    learners="d",
+    memberships=(
+        ("abd", ""),
+        ("abc", "d"),
+        ("bc", "d"),
+        ("bcd", ""),
+        ("ab", "cd"),
+        ("abcd", ""),
+        ("d", "abc"),
+        ("a", ""),
+    ),
+    changes=12,
+    transfers=4,
+    proposals=8,
+    pre_votes=False,
+)
+"""From three voters and a learner to whatever a leader is asked for."""
+
+LEASING = evolve(CHANGING, pre_votes=True, clock=60, election_timeout=2.0, restarts=0)
+"""The same where leases hold.  No restarts: here an old TimeoutNow would outlive its target."""
 
 FORGETFUL = evolve(WIDE, pre_votes=False, clock=60, snapshots=12, slow_snapshots=True)
 
@@ -50,6 +92,16 @@ def most_committed(exploration: Exploration) -> int:
         (token.log.last_index for token in exploration.tokens if isinstance(token, Committed)),
         default=0,
     )
+
+
+def in_force(exploration: Exploration) -> set[tuple[str, str, str]]:
+    """All that was ever in force anywhere: voters, those that go, learners."""
+    found = set()
+    for configuration in {host.node.configuration for host in exploration.hosts}:
+        halves = configuration.voters, configuration.outgoing, configuration.learners
+        voters, outgoing, learners = ("".join(m.id.name for m in half) for half in halves)
+        found.add((voters, outgoing, learners))
+    return found
 
 
 def installed(exploration: Exploration) -> int:
@@ -137,6 +189,32 @@ def test_three_servers_of_which_one_has_what_a_snapshot_replaces() -> None:
     assert installed(exploration) > 1
 
 
+@pytest.mark.parametrize(
+    ("members", "membership"),
+    [("ab c", "ac"), ("ab", "b"), ("abc", "bc"), ("a b", "ab"), ("abc", "a")],
+    ids=["one for another", "itself of two", "itself of three", "one more", "all others"],
+)
+def test_servers_of_which_one_has_just_come_to_lead_and_changes_them(
+    members: str, membership: str
+) -> None:
+    """Another one may campaign meanwhile, and may have any part of the change."""
+    exploration, start = where_one_leads(members, memberships=((membership, ""),), changes=1)
+    assert exploration.breadth_first(start, most=60_000) == 60_000
+    voters, _, learners = members.partition(" ")
+    joint = (membership, voters, "")
+    assert in_force(exploration) == {(voters, "", learners), joint, (membership, "", "")}
+    assert any(host.node.term == 2 for host in exploration.hosts), "somebody has campaigned"
+
+
+def test_three_servers_of_which_one_hands_over() -> None:
+    exploration, start = where_one_leads("abc", transfers=1, proposals=1)
+    assert exploration.breadth_first(start, most=60_000) == 60_000
+    assert any(
+        isinstance(token, Letter) and token.message == RequestVote(2, 1, 1, transfer=True)
+        for token in exploration.tokens
+    )
+
+
 # -- far from the start ------------------------------------------------------------------------
 
 
@@ -172,6 +250,26 @@ def test_long_walks_with_snapshots(bounds: Bounds) -> None:
     assert leaders(exploration) > 10
     assert most_committed(exploration) > 4
     assert installed(exploration) > 10
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [CHANGING, evolve(CHANGING, slow_disks=False), LEASING, evolve(LEASING, slow_disks=False)],
+    ids=["slow", "fast", "leases", "leases-fast"],
+)
+def test_long_walks_with_changes(bounds: Bounds) -> None:
+    """Change upon change, by whoever leads, with transfers, crashes and elections between."""
+    exploration = Exploration(bounds)
+    start = exploration.start((1,), (1,), (1,), ())
+    for seed in range(80):
+        exploration.walk(start, seed, length=300)
+    assert leaders(exploration) > 20
+    assert most_committed(exploration) > 6
+    assert len(in_force(exploration)) > 10
+    assert any(
+        isinstance(token, Letter) and isinstance(token.message, TimeoutNow)
+        for token in exploration.tokens
+    )
 
 
 # -- figure 8 ----------------------------------------------------------------------------------
@@ -258,6 +356,30 @@ def test_c1_figure_8(own_entry_reaches_a_majority: bool) -> None:
         own = exploration.host(world, 4).node.term
         assert all(terms(world, index) == [1, 3, own] for index in range(5))
         assert exploration.host(world, 4).node.commit == 3
+
+
+def where_one_leads(members: str, **bounds: Any) -> tuple[Exploration, World]:
+    """All is quiet: the first server leads, its entry is committed, and everybody has it."""
+    voters, _, learners = members.partition(" ")
+    limits: dict[str, Any] = {
+        "servers": len(voters) + len(learners),
+        "voters": voters,
+        "learners": learners,
+        "term": 2,
+        "log": 4,
+        "requests": 4,
+        "proposals": 0,
+        "restarts": 0,
+    }
+    fast = Bounds(**limits | bounds, slow_disks=False, pre_votes=False)
+    exploration = Exploration(fast)
+    everybody = range(fast.servers)
+    world = elect(exploration, exploration.start(), 0, *everybody[1:])
+    for other in everybody[1:]:
+        world = replicate(exploration, world, 0, other, last=1)
+    world = deliver_all(exploration, world, *everybody)
+    assert exploration.host(world, 0).node.commit == 1
+    return exploration, exploration.without_letters(world)
 
 
 # -- the search finds bugs ---------------------------------------------------------------------
@@ -409,6 +531,114 @@ def a_log_that_is_all_snapshot_has_no_last_term(patch: pytest.MonkeyPatch) -> No
     patch.setattr(Log, "last_term", property(lambda self: self.runs[-1][1] if self.runs else 0))
 
 
+def only_the_new_half_is_counted(patch: pytest.MonkeyPatch) -> None:
+    count_in(patch, lambda node: evolve(node.configuration, outgoing=()))
+
+
+def only_the_old_half_is_counted(patch: pytest.MonkeyPatch) -> None:
+    def old(node: Node) -> Configuration:
+        one = node.configuration
+        return evolve(one, voters=one.outgoing or one.voters, outgoing=())
+
+    count_in(patch, old)
+
+
+def a_change_is_in_force_once_committed(patch: pytest.MonkeyPatch) -> None:
+    count_in(patch, lambda node: node.configuration_at(node.commit))
+
+
+def learners_are_counted(patch: pytest.MonkeyPatch) -> None:
+    def all_of(node: Node) -> Configuration:
+        one = node.configuration
+        return evolve(one, voters=(*one.voters, *one.learners))
+
+    count_in(patch, all_of)
+
+
+def count_in(patch: pytest.MonkeyPatch, change: Callable[[Node], Configuration]) -> None:
+    """Have votes and replicas counted by another configuration."""
+    count_votes = elections._count_votes
+
+    def agreed(self: Node, mine: float, others: Any) -> float:
+        return change(self).agreed({**others, self.me: mine})
+
+    def votes(node: Node, now: float, effects: Any) -> Any:
+        after, effects = count_votes(evolve(node, configuration=change(node)), now, effects)
+        return evolve(after, configuration=node.configuration), effects
+
+    patch.setattr(Node, "agreed", agreed)
+    patch.setattr(elections, "_count_votes", votes)
+
+
+def changes_go_straight_to_the_new_half(patch: pytest.MonkeyPatch) -> None:
+    real = reconfiguration._append
+
+    def append(node: Node, now: float, voters: Any, outgoing: Any, learners: Any) -> Any:
+        return real(node, now, voters, (), learners)
+
+    patch.setattr(reconfiguration, "_append", append)
+
+
+def changes_do_not_wait_for_an_own_entry(patch: pytest.MonkeyPatch) -> None:
+    change_only_if(patch, "its first entry is not committed yet")
+
+
+def changes_do_not_wait_for_each_other(patch: pytest.MonkeyPatch) -> None:
+    change_only_if(patch, "another change is under way")
+
+
+def change_only_if(patch: pytest.MonkeyPatch, ignored: str) -> None:
+    """Have one reason ignored for which a change may not be."""
+    real = reconfiguration.why_no_change
+
+    def why_no_change(node: Node, change: Any) -> str | None:
+        why = real(node, change)
+        return None if why == ignored else why
+
+    patch.setattr(reconfiguration, "why_no_change", why_no_change)
+
+
+def what_is_cut_stays_in_force(patch: pytest.MonkeyPatch) -> None:
+    def reconfigured(node: Node, kept: int, new: Any) -> Node:
+        return reconfiguration.reconfigured(node, node.log.last_index, new)
+
+    patch.setattr(following, "reconfigured", reconfigured)
+
+
+def changes_are_finished_before_they_are_committed(patch: pytest.MonkeyPatch) -> None:
+    real = reconfiguration.on_change_due
+
+    def change(node: Node, event: Any) -> Any:
+        node, effects = real(node, event)
+        if node.configuration.outgoing and effects:
+            new = node.configuration
+            node, more = reconfiguration._append(node, event.now, new.voters, (), new.learners)
+            effects = [*effects, *more]
+        return node, effects
+
+    patch.setitem(step._RULES, ChangeDue, change)  # type: ignore[index]
+
+
+def a_lease_stands_while_it_is_handed_over(patch: pytest.MonkeyPatch) -> None:
+    def lease(node: Node) -> float:
+        if isinstance(node.role, Leading):
+            node = evolve(node, role=evolve(node.role, transfer=None))
+        return lease_until(node)
+
+    patch.setattr(exploring, "lease_until", lease)
+
+
+def handing_over_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
+    real = transfer._give_up
+
+    def give_up(node: Node, role: Leading, now: float) -> Any:
+        if role.transfer is not None and now >= role.transfer.until:
+            return transfer._end(node, role, now)
+        return real(node, role, now)
+
+    patch.setattr(transfer, "_give_up", give_up)
+
+
 def first_term() -> tuple[Exploration, World]:
     exploration = Exploration(Bounds(servers=2, term=1, log=2, requests=1))
     return exploration, exploration.start()
@@ -452,6 +682,46 @@ def where_all_forget() -> tuple[Exploration, World]:
     return exploration, exploration.start((1, 2, 2), (1, 2, 2), (1, 1), bases=(2, 3, 0))
 
 
+def where_one_takes_anothers_place() -> tuple[Exploration, World]:
+    return where_one_leads("ab c", memberships=(("ac", ""),), changes=1)
+
+
+def where_a_learner_has_the_log() -> tuple[Exploration, World]:
+    return where_one_leads("ab c", proposals=1)
+
+
+def where_one_follows_another_change() -> tuple[Exploration, World]:
+    return where_one_leads("abc", memberships=(("ab", ""), ("ac", "")), changes=2)
+
+
+def where_one_remains_alone() -> tuple[Exploration, World]:
+    return where_one_leads("abc", memberships=(("a", ""),), changes=1)
+
+
+def where_members_change() -> tuple[Exploration, World]:
+    exploration = Exploration(CHANGING)
+    return exploration, exploration.start((1,), (1,), (1,), ())
+
+
+def where_leases_hold() -> tuple[Exploration, World]:
+    exploration = Exploration(LEASING)
+    return exploration, exploration.start((1,), (1,), (1,), ())
+
+
+def where_one_hands_over() -> tuple[Exploration, World]:
+    bounds = Bounds(
+        requests=20,
+        proposals=0,
+        restarts=0,
+        clock=8,
+        election_timeout=2.0,
+        slow_disks=False,
+        transfers=1,
+    )
+    exploration = Exploration(bounds)
+    return exploration, exploration.start()
+
+
 def anywhere() -> tuple[Exploration, World]:
     exploration = Exploration(evolve(WIDE, pre_votes=False))
     return exploration, exploration.start()
@@ -468,6 +738,14 @@ NEAR: list[tuple[Plant, Place]] = [
     (commit_reaches_beyond_what_is_verified, a_wrong_tail),
     (snapshots_are_acknowledged_before_durable, where_one_needs_a_snapshot),
     (a_log_that_is_all_snapshot_has_no_last_term, where_one_needs_a_snapshot),
+    (only_the_new_half_is_counted, where_one_takes_anothers_place),
+    (only_the_old_half_is_counted, where_one_takes_anothers_place),
+    (a_change_is_in_force_once_committed, where_one_takes_anothers_place),
+    (learners_are_counted, where_a_learner_has_the_log),
+    (changes_go_straight_to_the_new_half, where_one_remains_alone),
+    (changes_do_not_wait_for_each_other, where_one_follows_another_change),
+    (changes_are_finished_before_they_are_committed, where_one_remains_alone),
+    (what_is_cut_stays_in_force, where_one_remains_alone),
 ]
 
 FAR: list[tuple[Plant, Place]] = [
@@ -478,6 +756,11 @@ FAR: list[tuple[Plant, Place]] = [
     (a_late_copy_cuts_what_matches, anywhere),
     (late_snapshots_are_taken, where_all_forget),
     (what_a_snapshot_replaced_counts_as_durable, where_all_forget),
+    (only_the_new_half_is_counted, where_members_change),
+    (a_change_is_in_force_once_committed, where_members_change),
+    (changes_do_not_wait_for_an_own_entry, where_members_change),
+    (a_lease_stands_while_it_is_handed_over, where_leases_hold),
+    (handing_over_is_not_taken_back, where_one_hands_over),
 ]
 
 

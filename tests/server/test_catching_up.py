@@ -284,6 +284,29 @@ async def test_one_that_reads_of_its_own_removal_on_its_way_goes_on() -> None:
 
 
 @in_virtual_time
+async def test_one_that_starts_again_in_the_middle_of_that_goes_on_as_well() -> None:
+    """Nothing on its disk says that it was taken in: whoever dials it shows it."""
+    async with a_running_cluster(4) as cluster, trio.open_nursery() as nursery:
+        leader = await cluster.settled()
+        name = cluster.followers()[0]
+        await cluster.crash(name)
+        await leader.remove_peer(name)
+        await talk(cluster, LONG, "x" * 500)
+        slow_lines_to(cluster, name)
+        await cluster.start(name)
+        outcome: list[object] = []
+        nursery.start_soon(adding, leader, name, cluster.addresses[name], outcome)
+        for _ in range(5):
+            await trio.sleep(0.4)
+            await cluster.restart(name)
+        await cluster.until(lambda: outcome)
+        assert outcome == [configuration(leader).index]
+        assert voters(leader) == cluster.names
+        await stays(cluster, leader, 5)
+        assert cluster.is_up(name)
+
+
+@in_virtual_time
 async def test_one_that_was_away_while_it_was_removed_and_added_anew_goes_on() -> None:
     """Twice in its log it was removed; it never heard of either before it was a member again."""
     async with a_running_cluster(4) as cluster:

@@ -19,7 +19,15 @@ from tests.server.members import (
     voters,
     wipe,
 )
-from tests.server.worlds import TIMEOUT, Cluster, Say, a_cluster, a_running_cluster, in_virtual_time
+from tests.server.worlds import (
+    TIMEOUT,
+    Cluster,
+    LoudRoom,
+    Say,
+    a_cluster,
+    a_running_cluster,
+    in_virtual_time,
+)
 from trioraft import MembershipError, NotLeaderError, OutcomeUnknown, Server, ServerStopped
 from trioraft._events import PeerAdded, PeerRemoved
 from trioraft.testing import MemoryTransport
@@ -583,6 +591,33 @@ async def test_an_address_counts_only_once_its_member_was_reached_there() -> Non
         with pytest.raises(MembershipError, match=f"another {one} answers at mem://wiped"):
             await leader.change_address(one, "mem://wiped")
         assert addresses(leader) == before
+
+
+@in_virtual_time
+async def test_an_address_that_a_member_only_claims_is_not_written_down() -> None:
+    """It says that it listens there, and is reached somewhere else."""
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        name = cluster.followers()[0]
+        before = configuration(leader)
+        await cluster.restart(name, peers={name: "mem://claimed"})
+        leader = await cluster.settled()
+        await trio.sleep(10)
+        assert leader.peers[name].connected
+        assert configuration(leader) == before
+
+
+@in_virtual_time
+async def test_what_a_member_has_learned_to_understand_is_written_down() -> None:
+    """So a member that is down holds up no command that it knows."""
+    async with a_running_cluster(3) as cluster:
+        await cluster.settled()
+        for name in cluster.names:
+            await cluster.restart(name, state_machine=LoudRoom())
+            await cluster.settled()
+        await trio.sleep(10)
+        leader = await cluster.settled()
+        assert {"shout" in member.commands for member in configuration(leader).members} == {True}
 
 
 @in_virtual_time

@@ -7,9 +7,10 @@ import trio
 import trio.lowlevel
 
 import trioraft
-from server.worlds import TIMEOUT, Cluster, Say, a_running_cluster, in_virtual_time
+from tests.server.worlds import TIMEOUT, Cluster, Lines, Say, a_running_cluster, in_virtual_time
 from trioraft import (
     Config,
+    Lease,
     LeaseLost,
     MembershipError,
     NotLeaderError,
@@ -285,3 +286,65 @@ async def test_the_last_of_a_cluster_stops_within_an_election_time_out() -> None
         began = trio.current_time()
         await leader.stop()
         assert trio.current_time() - began <= TIMEOUT + 0.1
+
+
+@in_virtual_time
+async def test_a_leader_that_stops_hands_over_and_the_pause_is_short() -> None:
+    """Far below an election time-out: nobody has to notice that a leader is gone."""
+    async with a_running_cluster(3) as cluster:
+        for number in range(10):
+            leader = await cluster.settled()
+            term, rest = leader.term, [n for n in cluster.names if n != leader.name]
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leader.stop)
+                await trio.lowlevel.checkpoint()
+                while True:
+                    try:
+                        servers = [cluster[name] for name in rest]
+                        leads = [server for server in servers if server.state == "leader"]
+                        await (leads or servers)[0].do(Say(f"{number}"))
+                        break
+                    except NotLeaderError:
+                        await trio.sleep(0.001)
+            assert trio.current_time() - began < TIMEOUT / 2
+            assert cluster[rest[0]].term == term + 1
+            assert not cluster.is_up(leader.name)
+            await cluster.start(leader.name)
+
+
+@in_virtual_time
+async def test_reads_by_lease_while_leadership_is_handed_over_are_never_old() -> None:
+    async with a_running_cluster(3) as cluster, trio.open_nursery() as nursery:
+        done = 0
+        checked = 0
+        stop = trio.Event()
+
+        async def write() -> None:
+            nonlocal done
+            while not stop.is_set():
+                await cluster.say(f"{done + 1}")
+                done += 1
+                await trio.sleep(0.001)
+
+        async def ask(server: Server) -> None:
+            nonlocal checked
+            while not stop.is_set():
+                least = done
+                try:
+                    answer = await server.read(Lines(), Lease())
+                except NotLeaderError:
+                    await trio.sleep(0.001)
+                    continue
+                assert len(answer.value) >= least, "older than what was acknowledged before"
+                checked += 1
+                await trio.sleep(0.0005)
+
+        nursery.start_soon(write)
+        for server in cluster.up:
+            nursery.start_soon(ask, server)
+        for _ in range(30):
+            await (await cluster.leader()).transfer_leadership()
+            await trio.sleep(0.02)
+        stop.set()
+        assert checked > 300
