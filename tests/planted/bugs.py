@@ -7,6 +7,7 @@ from typing import Final
 from tests.planted.bug import Bug
 from tests.planted.disks import DISKS
 from tests.planted.elections import ELECTIONS
+from tests.planted.membership_lives import MEMBERSHIP_LIVES
 from tests.planted.membership_rules import MEMBERSHIP_RULES
 from tests.planted.membership_services import MEMBERSHIP_SERVICES
 from tests.planted.reads import READS
@@ -27,4 +28,5 @@ BUGS: Final[tuple[Bug, ...]] = (
     *SNAPSHOT_RULES,
     *MEMBERSHIP_RULES,
     *MEMBERSHIP_SERVICES,
+    *MEMBERSHIP_LIVES,
 )

@@ -135,8 +135,8 @@ ELECTIONS: Final = (
     Bug(
         name="stickiness not kept",
         file="_server.py",
-        old="state = evolve(state, starts=state.starts + 1, stickiness=stickiness)",
-        new="state = evolve(state, starts=state.starts + 1)",
+        old="starts=state.starts + 1, stickiness=stickiness, listens=listens)",
+        new="starts=state.starts + 1, listens=listens)",
         story="how long a server stands by a leader is not on its disk: tikv/tikv#15035",
         directed="tests/planted/test_directed.py::test_the_longest_stickiness_is_on_disk",
         unseen="all lives of a server have the same times here",

@@ -46,14 +46,13 @@ MEMBERSHIP_SERVICES: Final = (
         directed=f"{_CATCHES_UP}::test_of_several_only_the_silent_one_is_taken_out_again",
     ),
     Bug(
-        name="change told before it is over",
+        name="change told before it is committed",
         file=_VERBS,
         old="            is_over = not configuration.outgoing and index <= configuration.index"
         " <= node.commit\n",
-        new="            is_over = index <= configuration.index <= node.commit\n",
-        story="the caller hears of success while both majorities are still needed",
-        directed="tests/server/test_cancellations.py"
-        "::test_remove_peer_can_be_cancelled_at_every_step",
+        new="            is_over = not configuration.outgoing and index <= configuration.index\n",
+        story="the caller hears of success when one server has it, and another one cuts it",
+        directed=f"{_CHANGES}::test_a_change_that_no_majority_has_is_not_told_as_done",
     ),
     Bug(
         name="change of another term told as one's own",
@@ -62,7 +61,7 @@ MEMBERSHIP_SERVICES: Final = (
         new="            is_ours = True\n",
         story="the change was cut, another leader's stands in its place, and the caller hears of "
         "success: etcd-io/etcd, the answer by index alone",
-        directed="tests/planted/test_directed.py::test_a_change_that_was_cut_is_not_told_as_done",
+        directed=f"{_CHANGES}::test_a_change_that_was_cut_is_not_told_as_done",
     ),
     Bug(
         name="expected configuration not looked at",
@@ -70,7 +69,7 @@ MEMBERSHIP_SERVICES: Final = (
         old="        if expected not in (None, configuration.index):\n",
         new="        if expected is None and configuration.index < 0:\n",
         story="two administrators overwrite each other's change: no compare and set",
-        directed=f"{_CHANGES}::test_of_two_who_expect_the_same_one_wins",
+        directed=f"{_CHANGES}::test_a_change_of_another_configuration_than_expected_is_refused",
     ),
     Bug(
         name="address taken unseen",
@@ -102,7 +101,7 @@ MEMBERSHIP_SERVICES: Final = (
         old="            and max(node.configuration.index, self.invited) <= node.commit\n",
         new="            and self.invited <= max(node.commit, node.configuration.index)\n",
         story="a server ends itself for an entry that was never committed: hashicorp/raft#524",
-        directed=f"{_ENDS}::test_a_removal_that_is_cut_is_none",
+        directed=f"{_ENDS}::test_who_is_left_out_ends_once_that_is_committed",
     ),
     Bug(
         name="removed by what was long ago",
@@ -128,8 +127,7 @@ MEMBERSHIP_SERVICES: Final = (
         new="            if self._was_out and not was_out and after.configuration is"
         " before.configuration:\n",
         story="who hears of its removal and of the commitment at once hangs about for ever",
-        directed=f"{_CHANGES}"
-        "::test_one_that_hears_of_its_removal_and_of_its_commitment_in_one_message_ends",
+        directed=f"{_ENDS}::test_another_incarnation_under_its_name_leaves_it_out",
     ),
     Bug(
         name="stream kept to who has left",

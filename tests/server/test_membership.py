@@ -530,6 +530,60 @@ async def test_g13_none_before_an_entry_of_the_leaders_own_term_is_committed() -
         assert voters(new) == rest
 
 
+# -- what is told of a change ------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_change_that_no_majority_has_is_not_told_as_done() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        address = await newcomer(cluster, "n4")
+        for name in cluster.followers():
+            if name != "n4":
+                cluster.cut(leader.name, name)
+        with pytest.raises(OutcomeUnknown, match=r"leadership was lost .* entry 2") as caught:
+            await leader.add_learner("n4", address)
+        assert caught.value.handle
+        cluster.heal()
+        new = await cluster.leader("n1", "n2", "n3")
+        await new.do(Say("after"))
+        assert learners(new) in ([], ["n4"]), "one or the other, and it was not told which"
+
+
+@in_virtual_time
+async def test_a_change_that_was_cut_is_not_told_as_done() -> None:
+    """Another leader's change stands in its place by the time its caller looks again."""
+    async with a_running_cluster(3) as cluster, trio.open_nursery() as nursery:
+        leader = await cluster.settled()
+        rest = cluster.followers()
+        mine, theirs = await newcomer(cluster, "n4"), await newcomer(cluster, "n5")
+        outcome: list[object] = []
+
+        async def looks_rarely() -> None:
+            await trio.sleep(20)
+
+        async def add() -> None:
+            try:
+                outcome.append(await leader.add_learner("n4", mine))
+            except OutcomeUnknown as error:
+                outcome.append(error)
+
+        leader._pause = looks_rarely  # type: ignore[method-assign]
+        for name in rest:
+            cluster.cut(leader.name, name)
+        nursery.start_soon(add)
+        await cluster.until(lambda: learners(leader) == ["n4"])
+        appended = configuration(leader).index
+        new = await cluster.leader(*rest)
+        await new.add_learner("n5", theirs)
+        cluster.heal()
+        await cluster.until(lambda: configuration(leader) == configuration(new))
+        assert appended <= configuration(leader).index <= leader.commit_index
+        await cluster.until(lambda: outcome)
+        assert isinstance(outcome[0], OutcomeUnknown), outcome
+        assert learners(leader) == ["n5"]
+
+
 # -- addresses ---------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ async def befalls(*plan: Fault, servers: int = 3, seconds: float = 2.0) -> Misch
             nursery.start_soon(talk)
             await mischief.run(seconds)
             nursery.cancel_scope.cancel()
+        while await cluster.admin.take_one_in():
+            await trio.sleep(0.005)
         await cluster.settled(RECOVERY * cluster.config.election_timeout)
     return mischief
 
