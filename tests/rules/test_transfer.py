@@ -6,10 +6,25 @@ import pytest
 from attrs import evolve
 
 from rules.net import Net, three
-from rules.worlds import SETTINGS, TIMEOUT, A, B, C, D, hear, leader, refusal, success
+from rules.worlds import (
+    SETTINGS,
+    TIMEOUT,
+    A,
+    B,
+    C,
+    D,
+    hear,
+    leader,
+    refusal,
+    success,
+    take,
+    with_progress,
+)
+from trioraft._errors import InternalError
 from trioraft._rules import effects as do
 from trioraft._rules.events import ElectionTimeout, Fetched, QuorumTimeout, Received, TransferDue
 from trioraft._rules.ids import ServerId
+from trioraft._rules.invariants import check
 from trioraft._rules.log import Entries
 from trioraft._rules.messages import (
     AppendEntriesReply,
@@ -20,7 +35,8 @@ from trioraft._rules.messages import (
 )
 from trioraft._rules.node import Campaigning, Following, Leading, Node, Transfer
 from trioraft._rules.reads import lease_until
-from trioraft._rules.transfer import why_no_transfer
+from trioraft._rules.step import step
+from trioraft._rules.transfer import retire, why_no_transfer
 
 ABC = (A, B, C)
 
@@ -330,15 +346,13 @@ def test_who_lacks_what_it_has_acknowledged_is_expelled_once_and_counts_no_more(
     assert hear(node, B, success(node.term, 2, 4)) == (node, [])
     assert hear(node, B, InstallSnapshotReply(node.term, 4)) == (node, [])
     assert feed(node, B, now=99.0)[1] == []
-    from rules.worlds import take
-
     fetched = Fetched(99.0, node.tenure, B, Entries(5, 4))
     assert take(node, fetched) == (node, [])
     assert node.heartbeat_at(B) == float("inf")
 
 
 def test_who_has_another_entry_there_is_expelled_too() -> None:
-    from rules.worlds import fed, take
+    from rules.worlds import fed
     from trioraft._rules.events import LinkUp
 
     node, _ = take(led(), LinkUp(60.0, B))
@@ -360,3 +374,44 @@ def test_who_has_another_entry_there_is_expelled_too() -> None:
 def test_nobody_is_expelled_for_less(answer: AppendEntriesReply) -> None:
     _, effects = hear(led(), B, answer)
     assert not any(isinstance(effect, do.Expel) for effect in effects)
+
+
+# -- a leader that is no voter any more ------------------------------------------------------------
+
+
+def outside(node: Node) -> Node:
+    """The same leader, in a configuration that does not name it."""
+    voters = tuple(m for m in node.configuration.voters if m.id != node.me)
+    return evolve(node, configuration=evolve(node.configuration, voters=voters))
+
+
+def test_if_nobody_can_take_over_it_steps_down_at_once() -> None:
+    node = outside(leader(1, 1, 1))
+    for peer in (B, C):
+        node = with_progress(node, peer, expelled=True)
+    after, _ = retire(node, 0.0)
+    assert isinstance(after.role, Following)
+
+
+def test_one_that_hands_over_already_goes_on_with_that() -> None:
+    node, _ = take(leader(1, 1, 1), TransferDue(0.0, C))
+    assert retire(outside(node), 0.0) == (outside(node), [])
+
+
+def test_if_the_target_refuses_it_steps_down_all_the_same() -> None:
+    node, _ = take(leader(1, 1, 1), TransferDue(0.0, C))
+    after, _ = step(outside(node), Received(1.0, C, TimeoutNowReply(node.term, 1)))
+    assert isinstance(after.role, Following)
+
+
+# -- what may never be -----------------------------------------------------------------------------
+
+
+def test_invariants_of_members() -> None:
+    node = leader(1, 1, 1)
+    beyond = evolve(node.configuration, index=99)
+    with pytest.raises(InternalError, match="the configuration in force stands in the log"):
+        check(node, evolve(node, configuration=beyond))
+    early = evolve(node.configuration, index=node.log.last_index)
+    with pytest.raises(InternalError, match="one change at a time"):
+        check(node, evolve(node, configuration=early, commit=0))

@@ -198,6 +198,7 @@ STATES: Final[dict[str, HardState]] = {
         genesis=CONFIGURATION,
         term=9,
         voted_for=ServerId("n2", "i2"),
+        listens="ws://127.0.0.1:7001",
     ),
     "state_expelled": HardState("n1", "i1", starts=5, genesis=CONFIGURATION, expelled="a copy"),
     "state_restored": HardState("n1", "i1", starts=1, term=7, restored="ab12"),

@@ -15,11 +15,13 @@ import pytest
 from trioraft import ProtocolError
 from trioraft._limits import MAX_MESSAGE_BYTES
 from trioraft._rules.log import Entries
-from trioraft._wire.codec import decode, encode, entries_of
+from trioraft._rules.membership import Configuration
+from trioraft._wire.codec import configuration_data, decode, encode, entries_of
 from trioraft._wire.frames import Kind, frame
+from trioraft._wire.stamps import stamp
 from trioraft._wire.strict import pack, unpack
 
-from .samples import ENCODED, FRAMES, MESSAGES
+from .samples import CHANGING, ENCODED, FRAMES, MESSAGES
 
 NAUGHTY_INTS: list[Any] = [
     True,
@@ -277,6 +279,46 @@ def test_what_is_sent_on_is_what_was_received_to_the_byte() -> None:
     assert encode(message) == ENCODED["append"]
     later = attrs.evolve(message, entries=message.entries.since(5), prev_log_index=4)
     assert decode(encode(later)).entries.frames == list(FRAMES.values())[1:]
+
+
+def configuration_entry(index: int, configuration: Configuration | bytes) -> bytes:
+    raw = isinstance(configuration, bytes)
+    data = configuration if raw else configuration_data(configuration)
+    return frame(index, 3, Kind.CONFIGURATION, stamp(0.0, data))
+
+
+def test_what_entries_say_of_the_members_comes_with_them() -> None:
+    second = attrs.evolve(CHANGING, index=8, outgoing=(), learners=())
+    frames = [
+        configuration_entry(6, CHANGING),
+        frame(7, 3, Kind.NOOP, b""),
+        configuration_entry(8, second),
+    ]
+    entries = entries_of(frames)
+    assert entries.configurations == (CHANGING, second)
+    request = attrs.evolve(MESSAGES["append"], prev_log_index=5, prev_log_term=2, entries=entries)
+    assert decode(encode(request)).entries.configurations == (CHANGING, second)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (configuration_entry(7, CHANGING), "entry 7 holds the configuration 6"),
+        (configuration_entry(6, attrs.evolve(CHANGING, voters=())), "entry 6 holds"),
+        (configuration_entry(6, b""), "no msgpack"),
+        (configuration_entry(6, b"\xc0"), "entry 6 is no configuration"),
+        (configuration_entry(6, pack({"cluster": "c1"})), "entry 6 is no configuration"),
+        (configuration_entry(6, pack([1, 2])), "entry 6 is no configuration"),
+        (frame(6, 3, Kind.CONFIGURATION, b""), "no msgpack"),
+    ],
+    ids=["another entry's", "no voters", "nothing", "none", "incomplete", "a list", "no time"],
+)
+def test_an_entry_that_is_to_change_the_members_makes_sense(entry: bytes, reason: str) -> None:
+    """It is in force as soon as it is in the log: nonsense must not get there."""
+    with pytest.raises(ProtocolError, match=reason):
+        entries_of([entry])
+    with pytest.raises(ProtocolError, match=reason):
+        decode(tampered("append", prev_log_index=5, prev_log_term=3, entries=[6, entry]))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,5 @@ def on_persisted_leading(node: Node, event: Persisted) -> Outcome:
     role = node.role
     assert isinstance(role, Leading)
     node, effects = advance_commit(node, role, event.now)
-    if not isinstance(node.role, Leading):
-        return node, effects
-    node, more = watch_own_disk(node, node.role, event.now)
+    node, more = watch_own_disk(node, event.now)
     return node, [*effects, *more]

@@ -239,9 +239,7 @@ def _on_success(
 
 def _after_success(node: Node, progress: Progress, now: float) -> Outcome:
     """What else hangs on how far a follower is: whether this server goes on leading."""
-    if not isinstance(node.role, Leading):
-        return node, []
-    node, effects = watch_own_disk(node, node.role, now)
+    node, effects = watch_own_disk(node, now)
     role = node.role
     if not isinstance(role, Leading):
         return node, effects

@@ -15,11 +15,14 @@ LAGGING_MOST = 4
 """Election time-outs for which a leader's disk may lack what a majority has."""
 
 
-def watch_own_disk(node: Node, role: Leading, now: float) -> Outcome:
+def watch_own_disk(node: Node, now: float) -> Outcome:
     """Step down if the others have long had what this server's own disk still lacks.
 
-    Where all disks are slow nobody is ahead, and nobody steps down.
+    Where all disks are slow nobody is ahead, and nobody steps down; nor does who does not lead.
     """
+    role = node.role
+    if not isinstance(role, Leading):
+        return node, []
     others = node.agreed(-math.inf, {p.peer: p.match_index for p in role.progress})
     lagging = role.lagging
     if lagging is not None and node.disk.index >= lagging[0]:

@@ -147,7 +147,7 @@ def on_quorum_timeout(node: Node, event: QuorumTimeout) -> Outcome:
     assert isinstance(role, Leading), "the tenure was checked"
     if event.now >= quorum_deadline(node, role):
         return become_follower(node, event.now, node.term)
-    node, effects = watch_own_disk(node, role, event.now)
+    node, effects = watch_own_disk(node, event.now)
     if isinstance(node.role, Leading):
         node, more = _give_up(node, node.role, event.now)
         effects += more
