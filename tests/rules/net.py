@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from attrs import evolve
 
-from rules.worlds import SETTINGS, TIMEOUT, A, take
+from tests.rules.worlds import SETTINGS, TIMEOUT, A, take
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rules.net import Net, members, three
-from rules.worlds import TIMEOUT, A, B, C, D, E
+from tests.rules.net import Net, members, three
+from tests.rules.worlds import TIMEOUT, A, B, C, D, E
 from trioraft._rules import effects as do
 from trioraft._rules.elections import quorum_deadline
 from trioraft._rules.events import (

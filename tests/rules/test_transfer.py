@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from rules.net import Net, three
-from rules.worlds import (
+from tests.rules.net import Net, three
+from tests.rules.worlds import (
     SETTINGS,
     TIMEOUT,
     A,
@@ -326,7 +326,7 @@ def test_it_does_not_try_again_at_once() -> None:
 
 def led() -> Node:
     """A leader of three entries, which b has acknowledged by its first request."""
-    from rules.worlds import acked, fed, propose
+    from tests.rules.worlds import acked, fed, propose
 
     node, _ = propose(leader(1), 2)
     node, _ = fed(node, B)
@@ -335,7 +335,7 @@ def led() -> Node:
 
 
 def test_who_lacks_what_it_has_acknowledged_is_expelled_once_and_counts_no_more() -> None:
-    from rules.worlds import feed, progress_of
+    from tests.rules.worlds import feed, progress_of
 
     node = led()
     node, effects = hear(node, B, refusal(node.term, 2, 0, 2))
@@ -352,7 +352,7 @@ def test_who_lacks_what_it_has_acknowledged_is_expelled_once_and_counts_no_more(
 
 
 def test_who_has_another_entry_there_is_expelled_too() -> None:
-    from rules.worlds import fed
+    from tests.rules.worlds import fed
     from trioraft._rules.events import LinkUp
 
     node, _ = take(led(), LinkUp(60.0, B))
