@@ -77,8 +77,13 @@ def test_single_messages_are_lost_repeated_and_overtaken_and_the_line_lives_on()
                 (0.2, b"late"),
                 (0.3, b"twice"),
             ]
-            network.heal(A, B)
+            network.heal(A, B)  # and whatever has lost something breaks, as any stream would have
+            with pytest.raises(trio.BrokenResourceError):
+                await far.receive()
+        async with line(network) as (near, far):
+            network.disorder(A, B, lambda: [0.0])
             await near.send(b"in order")
+            network.heal(A, B)
             await near.aclose()
             assert await far.receive() == b"in order"
             with pytest.raises(trio.EndOfChannel):

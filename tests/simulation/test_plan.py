@@ -99,7 +99,8 @@ def test_each_kind_comes_and_is_recovered_from(kind: str, server: str) -> None:
 @pytest.mark.parametrize("kind", ["kill", "power", "isolate", "crash_after_sync", "mute"])
 def test_a_fault_may_wait_for_the_moment_at_which_it_hurts(kind: str, moment: str) -> None:
     # Else nobody is elected, or votes, or lacks what the others have forgotten.
-    upset = Fault(0.2, "kill", LEADER, seconds=1.0)
+    cause = {"change": "remove", "transfer": "transfer"}.get(moment, "kill")
+    upset = Fault(0.2, cause, "n2" if cause == "remove" else LEADER, seconds=1.0, amount=0.9)
     fault = Fault(0.1, kind, "n1", moment=moment, amount=0.9)
     mischief = seeded_run(4, befalls, upset, fault)
     assert mischief.counts[kind] >= 1

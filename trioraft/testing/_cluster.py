@@ -21,8 +21,10 @@ from trioraft.abc import StateMachine
 from trioraft.testing._admin import Administrator
 from trioraft.testing._alarm import sleep
 from trioraft.testing._disk import Crash, DiskFault, SimulatedFiles
+from trioraft.testing._holders import Holders
 from trioraft.testing._host import SimulatedHost
-from trioraft.testing._judge import Judge, holds
+from trioraft.testing._judge import Judge
+from trioraft.testing._looking import agree, described
 from trioraft.testing._network import MemoryNetwork, MemoryTransport
 from trioraft.testing._seat import Seat
 from trioraft.testing._shelf import Shelf
@@ -82,6 +84,10 @@ class SimulatedCluster:
         """Told each state machine after each entry; raises when something is wrong with it."""
         self.admin = Administrator(self, nursery)
         """Asks for changes of the members."""
+        self.holders = Holders()
+        """Watches who acts as the leader."""
+        self._founders = tuple(names)
+        self._has_moved = False
         self._machine = machine
         self._shelves: dict[str, Shelf] = {}
         self._seed = seed
@@ -122,6 +128,29 @@ class SimulatedCluster:
                 host.ended = trio.Event()
                 host.server = self._new_server(host)
                 self._nursery.start_soon(self._live, host, host.server)
+                if self.holders.watches:
+                    self._nursery.start_soon(self.holders.watch, host, host.server)
+
+    def join(self) -> str:
+        """Start one more server, which belongs to no cluster; returns its name."""
+        name = f"n{len(self.hosts) + 1}"
+        self.hosts[name] = SimulatedHost(name, f"ws://{name}:7000", self._seed)
+        self._plug_in(name)
+        self.start(name)
+        return name
+
+    def rehouse(self, name: str, other: str | None = None) -> None:
+        """Let a server have another address once it is down, or two have each other's."""
+        self._has_moved = True
+        self.hosts[name].move(None if other is None else self.hosts[other])
+        if other is None:
+            self._plug_in(name)
+
+    def _plug_in(self, name: str) -> None:
+        """Nothing is wrong with the lines to an address that is new."""
+        for other in self.hosts:
+            if other != name:
+                self.heal(name, other)
 
     def kill(self, *names: str) -> None:
         """Kill these processes, or all, as SIGKILL does."""
@@ -149,11 +178,7 @@ class SimulatedCluster:
     def take_snapshot(self, name: str) -> None:
         """Ask a server for a snapshot, and wait for nothing."""
         if self.hosts[name].runs:
-            self._nursery.start_soon(self._take_snapshot, self[name])
-
-    async def _take_snapshot(self, server: Server) -> None:
-        with suppress(ServerStopped, StorageError):
-            await server.take_snapshot()
+            self._nursery.start_soon(_take_snapshot, self[name])
 
     def spoil(self, name: str) -> None:
         """Turn a bit in the next piece of a snapshot that comes to a server."""
@@ -196,13 +221,17 @@ class SimulatedCluster:
             None,
             self._transport(self.network, host.address),
             self._machine(),
-            initial_cluster={other.name: other.address for other in self.hosts.values()},
+            initial_cluster=self._addresses(self._founders if host.name in self._founders else ()),
+            peers=self._addresses(self.hosts) if self._has_moved else None,
             config=evolve(self.config, leads=self.leads.get(host.name, self.config.leads)),
             storage=seat,
             clock=host.clock,
             random=Random(f"{self._seed} server {host.name} {host.lives}"),
             observer=seat,
         )
+
+    def _addresses(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: self.hosts[name].address for name in names}
 
     async def _live(self, host: SimulatedHost, server: Server) -> None:
         try:
@@ -239,10 +268,10 @@ class SimulatedCluster:
         host.files.fail_next(call, fault)
 
     def wipe(self, name: str) -> None:
-        """Replace a dead machine's disk by an empty one; it is lost to the cluster."""
+        """Replace a dead machine's disk by an empty one; its server has to be taken in anew."""
         host = self.hosts[name]
         assert not host.up, "a disk is replaced while its server is down"
-        host.files, host.lost = SimulatedFiles(), "its disk was wiped"
+        host.files, host.lost, host.is_wiped = SimulatedFiles(), "its disk was wiped", True
         self.judge.wiped.add(name)
 
     def rot(self, name: str) -> None:
@@ -254,18 +283,7 @@ class SimulatedCluster:
 
     def may_lose(self, name: str) -> bool:
         """Whether this disk may be destroyed: a minority, and no committed entry's last quorum."""
-        lost = {host.name for host in self.hosts.values() if host.lost} | {name}
-        quorum = len(self.hosts) // 2 + 1
-        end = len(self.judge.committed)
-        holders = [
-            disk.owner.name
-            for disk in self.judge.disks.values()
-            if disk.owner.name not in lost
-            and end
-            and holds(disk.log, end, self.judge.committed[end - 1])
-        ]
-        may = len(self.hosts) - len(lost) >= quorum and len(set(holders)) >= quorum
-        return may and self.admin.is_idle
+        return self.admin.can_do_without(name)
 
     # -- network ---------------------------------------------------------------------------------
 
@@ -369,26 +387,11 @@ class SimulatedCluster:
 
     def _agreed(self) -> Server | None:
         leader = self.leader
-        if leader is None:
-            return None
-        end = leader.status().last_index
-        agree = all(
-            host.runs
-            and self[host.name].leader == leader.name
-            and self[host.name].last_applied == end
-            for host in self.hosts.values()
-            if not host.lost
-        )
-        return leader if agree else None
+        return leader if agree(self.hosts.values(), leader) else None
 
     def describe(self) -> str:
         """Every server in a line."""
-        lines = []
-        for host in self.hosts.values():
-            how = host.lost or ("paused" if host.up and not host.runs else "up")
-            state = "down" if host.server is None or not host.up else str(host.server.status())
-            lines.append(f"{host.name}: {how if host.up or host.lost else ''} {state}")
-        return "\n".join(lines)
+        return described(self.hosts.values())
 
 
 @asynccontextmanager
@@ -410,3 +413,8 @@ async def simulated_cluster(
 
 def _nothing(host: SimulatedHost) -> None:
     pass
+
+
+async def _take_snapshot(server: Server) -> None:
+    with suppress(ServerStopped, StorageError):
+        await server.take_snapshot()

@@ -30,10 +30,14 @@ class SimulatedHost:
         """What a call of the disk takes, at least and at most."""
         self.server: Server | None = None
         self.lost: str | None = None
-        """Why nothing may be expected of this machine any more: its disk was wiped or is rotten."""
+        """Why nothing may be expected of this machine: its disk was wiped or is rotten."""
+        self.is_wiped = False
+        """Whether it was wiped, and is yet to be taken in anew; until then it is lost."""
         self.excused = False
         """Whether the disk was told to fail, so that the server may end with a `StorageError`."""
         self.paused_until = 0.0
+        self.moves = 0
+        """How many addresses it has had besides its first one."""
         self.lives = 0
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -54,6 +58,11 @@ class SimulatedHost:
         """Whether the server is there, not paused, and not being killed."""
         return self.up and not self.dies and trio.current_time() >= self.paused_until
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nothing will be expected of this machine ever again."""
+        return self.lost is not None and not self.is_wiped
+
     def storage(self) -> DiskStorage:
         """The real segment log on this machine's simulated disk."""
         self._hops.clear()
@@ -69,6 +78,16 @@ class SimulatedHost:
         hop = SimulatedHop(lambda: self.chance.uniform(*self.disk_seconds))
         self._hops.append(hop)
         return hop
+
+    def move(self, other: SimulatedHost | None) -> None:
+        """Have another address, or that of another machine, which gets this one's."""
+        assert not self.up, "a server moves while it is down"
+        if other is None:
+            self.moves += 1
+            self.address = f"ws://{self.name}:{7000 + self.moves}"
+        else:
+            assert not other.up, "a server moves while it is down"
+            self.address, other.address = other.address, self.address
 
     def freeze(self, until: float) -> None:
         """Stop the process until that instant."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 import outcome
 import trio
 
+from trioraft._membership import described
 from trioraft._rules import effects as do
 from trioraft._rules.effects import Effect
 from trioraft._rules.events import Event, Received
@@ -96,6 +97,7 @@ class Judge(Disks):
             elif isinstance(effect, do.ReplaceLog):
                 self._replaces(disk, after, effect)
         if isinstance(event, Received):
+            self.members.deposed(before, event, after)
             self._heard(disk, event, after, effects)
         if isinstance(after.role, Leading):
             self._logs[after.term] = after.log
@@ -106,8 +108,9 @@ class Judge(Disks):
             if isinstance(after.role, Campaigning) and is_held and not is_asked:
                 broken(f"{after.me} campaigns while it stands by a leader")
         if after.configuration is not before.configuration:
-            self.counts["configurations"] += isinstance(before.role, Leading)
             self.members.stepped(before, after)
+            if isinstance(before.role, Leading):
+                self.on_moment("change", after.me.name)
         self.members.leads(before, after)
         if after.commit > before.commit:
             self._commits(before, after)
@@ -199,6 +202,8 @@ class Judge(Disks):
                 self._committed_in.append(node.term)
                 if (new := self.configurations.get((index, term))) is not None:
                     self.members.committed(new)
+                    self.counts["configurations"] += 1
+                    self.tell(node.me.name, f"commits {described(new)}")
             elif self.committed[index - 1] != term:
                 broken(f"{node.me} takes {index} of term {term} for committed; it is of another")
         if isinstance(node.role, Leading):
@@ -242,6 +247,7 @@ class Judge(Disks):
                     self.on_moment("ack", me.name)
             case TimeoutNow():
                 self.members.asked(message, to)
+                self.on_moment("transfer", me.name)
             case TimeoutNowReply():
                 self.members.refused(message, me)
             case AppendEntries():
@@ -287,10 +293,11 @@ class Judge(Disks):
         self.note("restored", node.me.name, index)
 
 
-MOMENTS = ("elected", "commit", "vote", "ack", "write", "snapshot", "install")
+MOMENTS = ("elected", "commit", "vote", "ack", "write", "snapshot", "install", "change", "transfer")
 """What a fault may wait for: a server was elected, has committed, is about to say that it votes or
 acknowledges, has something on disk and has not said so yet, has or has no more a snapshot and the
-log does not know yet, or is about to install one."""
+log does not know yet, is about to install one, has appended other members, or asks another one to
+lead."""
 
 
 def holds(log: Log, index: int, term: int | None) -> bool:

@@ -27,7 +27,7 @@ class Kind:
     is_of_links: bool = False
     """It befalls links from and to a server, to all others unless the plan says which."""
     is_of_a_pair: bool = False
-    """It befalls the links between two servers."""
+    """It befalls two servers."""
 
 
 FAULTS: dict[str, Kind] = {}
@@ -37,7 +37,9 @@ FAULTS: dict[str, Kind] = {}
 B = TypeVar("B", bound=Begin)
 
 
-def _kind(*, links: bool = False, pair: bool = False) -> Callable[[B], B]:
+def kind(*, links: bool = False, pair: bool = False) -> Callable[[B], B]:
+    """Let it be one of `FAULTS`, by the function's name."""
+
     def register(begin: B) -> B:
         FAULTS[begin.__name__.strip("_")] = Kind(begin, links, pair)
         return begin
@@ -45,14 +47,14 @@ def _kind(*, links: bool = False, pair: bool = False) -> Callable[[B], B]:
     return register
 
 
-@_kind(links=True, pair=True)
+@kind(links=True, pair=True)
 def _reset(mischief: Mischief, server: str, fault: Fault) -> None:
     """The connections of two servers break once."""
     for other in fault.others:
         mischief.cluster.reset(server, other)
 
 
-@_kind(links=True, pair=True)
+@kind(links=True, pair=True)
 def _cut(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Two servers are cut off each other, and are told."""
     for other in fault.others:
@@ -60,13 +62,13 @@ def _cut(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _isolate(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """One server is cut off all others, and all are told."""
     return _cut(mischief, server, fault)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _split(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """The cluster is split in two."""
     here = {server, *fault.others}
@@ -75,7 +77,7 @@ def _split(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing_all(sorted(here), there)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _chain(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A partial partition: each server sees its two neighbours in a row, and nobody else."""
     row = [server, *fault.others]
@@ -90,7 +92,7 @@ def _chain(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return undo
 
 
-@_kind(links=True, pair=True)
+@kind(links=True, pair=True)
 def _silence(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """What one server sends to another is lost, and nobody is told: one way only."""
     for other in fault.others:
@@ -98,13 +100,13 @@ def _silence(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _mute(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A server hears all and is heard by nobody."""
     return _silence(mischief, server, fault)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _deaf(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A server is heard by all and hears nobody."""
     for other in fault.others:
@@ -112,14 +114,14 @@ def _deaf(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _blackhole(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A server is cut off all others, and nobody is told: half-open connections."""
     _deaf(mischief, server, fault)
     return _silence(mischief, server, fault)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _slow(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Messages from and to a server take long, each another time."""
     for source, destination in mischief.links(server, fault.others):
@@ -127,7 +129,7 @@ def _slow(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True, pair=True)
+@kind(links=True, pair=True)
 def _clog(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Nothing gets from one server to another for a while; then all of it, at once."""
     end = trio.current_time() + fault.seconds
@@ -140,7 +142,7 @@ def _clog(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _throttle(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """The lines of a server carry little."""
     for source, destination in mischief.links(server, fault.others):
@@ -148,32 +150,32 @@ def _throttle(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _lose(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Single messages are lost, and the connections live on."""
     return mischief.disordering(server, fault, lose=0.5 * fault.amount)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _repeat(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Messages arrive twice."""
     return mischief.disordering(server, fault, repeat=fault.amount)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _reorder(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Messages overtake each other."""
     return mischief.disordering(server, fault, reorder=fault.amount)
 
 
-@_kind(links=True)
+@kind(links=True)
 def _chaos(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Messages are lost, arrive twice, and overtake each other."""
     some = fault.amount / 2
     return mischief.disordering(server, fault, lose=some / 2, repeat=some, reorder=some)
 
 
-@_kind(links=True, pair=True)
+@kind(links=True, pair=True)
 def _flap(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A link comes and goes, every 60 ms."""
 
@@ -186,21 +188,21 @@ def _flap(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return mischief.healing(server, fault.others)
 
 
-@_kind()
+@kind()
 def _kill(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed and started again."""
     mischief.cluster.kill(server)
     mischief.start_after(server, fault.seconds)
 
 
-@_kind()
+@kind()
 def _power(mischief: Mischief, server: str, fault: Fault) -> None:
     """A machine loses its power, and whatever it had not synced."""
     mischief.cluster.power_off(server)
     mischief.start_after(server, fault.seconds)
 
 
-@_kind()
+@kind()
 def _blackout(mischief: Mischief, server: str, fault: Fault) -> None:
     """All machines lose their power at once."""
     mischief.cluster.power_off()
@@ -208,14 +210,14 @@ def _blackout(mischief: Mischief, server: str, fault: Fault) -> None:
         mischief.start_after(name, fault.seconds)
 
 
-@_kind()
+@kind()
 def _stop(mischief: Mischief, server: str, fault: Fault) -> None:
     """A server is stopped in good order and started again."""
     mischief.cluster.stop(server)
     mischief.start_after(server, fault.seconds)
 
 
-@_kind()
+@kind()
 def _rolling(mischief: Mischief, server: str, fault: Fault) -> None:
     """All servers are restarted in good order, one behind the other."""
 
@@ -227,49 +229,49 @@ def _rolling(mischief: Mischief, server: str, fault: Fault) -> None:
         mischief.later(fault.seconds * number, partial(restart, name))
 
 
-@_kind()
+@kind()
 def _crash_before_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed when it is about to sync."""
     mischief.break_disk(server, "fdatasync", _disk.DiskFault.CRASH_BEFORE, loses=fault.amount > 0.5)
 
 
-@_kind()
+@kind()
 def _crash_after_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed when something is on its disk and nobody knows yet."""
     mischief.break_disk(server, "fdatasync", _disk.DiskFault.CRASH_AFTER, loses=fault.amount > 0.5)
 
 
-@_kind()
+@kind()
 def _torn_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is killed in the middle of a write."""
     mischief.break_disk(server, "pwrite", _disk.DiskFault.TORN, loses=fault.amount > 0.5)
 
 
-@_kind()
+@kind()
 def _short_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """The disk takes only a part of what it is given."""
     mischief.break_disk(server, "pwrite", _disk.DiskFault.SHORT)
 
 
-@_kind()
+@kind()
 def _broken_sync(mischief: Mischief, server: str, fault: Fault) -> None:
     """A sync fails, and what it was to write is lost though it can still be read."""
     mischief.break_disk(server, "fdatasync", _disk.DiskFault.BROKEN, loses=fault.amount > 0.5)
 
 
-@_kind()
+@kind()
 def _broken_write(mischief: Mischief, server: str, fault: Fault) -> None:
     """A write fails."""
     mischief.break_disk(server, "pwrite", _disk.DiskFault.BROKEN)
 
 
-@_kind()
+@kind()
 def _full_disk(mischief: Mischief, server: str, fault: Fault) -> None:
     """The disk is full for one write; when the server is started again there is room."""
     mischief.break_disk(server, "pwrite", _disk.DiskFault.FULL)
 
 
-@_kind()
+@kind()
 def _slow_disk(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """Every call of a disk takes long."""
     host = mischief.cluster.hosts[server]
@@ -281,56 +283,25 @@ def _slow_disk(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return undo
 
 
-@_kind()
+@kind()
 def _snapshot(mischief: Mischief, server: str, fault: Fault) -> None:
     """A server is asked for a snapshot, and so forgets what others may still lack."""
     mischief.cluster.take_snapshot(server)
 
 
-@_kind()
+@kind()
 def _spoil(mischief: Mischief, server: str, fault: Fault) -> None:
     """A bit turns in the next piece of a snapshot that comes to a server."""
     mischief.cluster.spoil(server)
 
 
-@_kind()
-def _transfer(mischief: Mischief, server: str, fault: Fault) -> None:
-    """The leader is asked to hand over to a server."""
-    mischief.cluster.admin.ask(fault.seconds, lambda leader: leader.transfer_leadership(server))
-
-
-@_kind()
-def _remove(mischief: Mischief, server: str, fault: Fault) -> None:
-    """A member is removed; it comes back later, with its disk, and nobody has asked it to."""
-    cluster = mischief.cluster
-    if cluster.admin.has_lost_no_disk:
-        cluster.admin.ask(fault.seconds, lambda leader: leader.remove_peer(server))
-
-
-@_kind()
-def _add(mischief: Mischief, server: str, fault: Fault) -> None:
-    """A server that was removed is taken in again, or one that is a member is added."""
-    address = mischief.cluster.hosts[server].address
-    mischief.cluster.admin.ask(fault.seconds, lambda leader: leader.add_peer(server, address))
-
-
-@_kind()
-def _swap(mischief: Mischief, server: str, fault: Fault) -> None:
-    """All but some of the members are replaced at once, by whoever is there."""
-    cluster = mischief.cluster
-    kept = [name for name in cluster.names if name != server or fault.amount < 0.5]
-    wanted = {name: cluster.hosts[name].address for name in kept}
-    if cluster.admin.has_lost_no_disk:
-        cluster.admin.ask(fault.seconds, lambda leader: leader.change_membership(wanted))
-
-
-@_kind()
+@kind()
 def _pause(mischief: Mischief, server: str, fault: Fault) -> None:
     """A process is stopped for a while, as by SIGSTOP."""
     mischief.cluster.pause(server, fault.seconds)
 
 
-@_kind()
+@kind()
 def _clock_rate(mischief: Mischief, server: str, fault: Fault) -> Undo:
     """A clock runs at up to four times its speed, or down to a quarter of it."""
     clock = mischief.cluster.hosts[server].clock
@@ -338,25 +309,26 @@ def _clock_rate(mischief: Mischief, server: str, fault: Fault) -> Undo:
     return lambda: clock.set_rate(1.0)
 
 
-@_kind()
+@kind()
 def _clock_jump(mischief: Mischief, server: str, fault: Fault) -> None:
     """A clock is later all at once."""
     mischief.cluster.hosts[server].clock.jump(5 * fault.amount)
 
 
-@_kind()
+@kind()
 def _wall_clock(mischief: Mischief, server: str, fault: Fault) -> None:
     """Somebody sets the wall clock, an hour back or forth at most."""
     mischief.cluster.hosts[server].clock.set_wall(7200 * (fault.amount - 0.5))
 
 
-@_kind()
+@kind()
 def _rot(mischief: Mischief, server: str, fault: Fault) -> None:
     """A bit turns on a disk while its server is down."""
     mischief.lose_disk(server, fault.seconds, mischief.cluster.rot)
 
 
-@_kind()
+@kind()
 def _wipe(mischief: Mischief, server: str, fault: Fault) -> None:
-    """A disk is replaced by an empty one."""
-    mischief.lose_disk(server, fault.seconds, mischief.cluster.wipe)
+    """A disk is replaced by an empty one, and its server is taken in anew."""
+    if mischief.lose_disk(server, fault.seconds, mischief.cluster.wipe):
+        mischief.later(fault.seconds + 0.1, lambda: mischief.cluster.admin.take_in(server))

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Final
 
+from trioraft._rules.elections import quorum_deadline
+from trioraft._rules.events import Received
 from trioraft._rules.ids import ServerId
 from trioraft._rules.membership import Configuration, Half
-from trioraft._rules.messages import RequestVote, TimeoutNow, TimeoutNowReply
+from trioraft._rules.messages import PreVote, RequestVote, TimeoutNow, TimeoutNowReply
 from trioraft._rules.node import Leading, Node, Transfer
 from trioraft._rules.reads import lease_until
 from trioraft.testing._disks import broken
@@ -91,12 +93,29 @@ class Members:
         if not all(one & other for one in ours for other in theirs):
             broken(f"majorities of {old} and {new} can decide apart")
 
+    @property
+    def settled(self) -> Configuration | None:
+        """The newest configuration that is committed; None: the cluster is yet to form."""
+        return self._committed or self.genesis
+
     # -- elections -----------------------------------------------------------------------------
 
     def campaigns(self, node: Node) -> None:
         """Who knows that it has no vote any more does not ask for others'."""
         if not any(one.voter(node.me) for one in node.possible):
             broken(f"{node.me} campaigns, and has no vote")
+
+    def deposed(self, before: Node, event: Received, after: Node) -> None:
+        """A server outside of the cluster ends nobody's term, while a majority stands by it."""
+        role, message = before.role, event.message
+        if not isinstance(role, Leading) or isinstance(after.role, Leading):
+            return
+        is_asked = isinstance(message, RequestVote) and message.transfer
+        if is_asked or not isinstance(message, RequestVote | PreVote):
+            return
+        is_known = any(one.member(event.sender) is not None for one in before.possible)
+        if not is_known and event.now < quorum_deadline(before, role):
+            broken(f"{event.sender}, which is no member, ends the term of {before.me}")
 
     def leads(self, before: Node, after: Node) -> None:
         """A leader that has asked another one to lead has no lease until that is resolved."""

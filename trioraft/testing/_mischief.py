@@ -30,6 +30,7 @@ class Mischief:
         self._aimed: list[Fault] = []
         self._starts: dict[str, float] = {}
         self._after_death: dict[str, Callable[[str], None]] = {}
+        self._moving: dict[str, Callable[[str], None]] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._scope = trio.CancelScope()
@@ -62,7 +63,7 @@ class Mischief:
             host.files.mend()
             host.freeze(0.0)
             cluster.network.pause(host.address, 0.0)
-        cluster.start(*[host.name for host in cluster.hosts.values() if not host.lost])
+        cluster.start(*[host.name for host in cluster.hosts.values() if not host.is_given_up])
 
     def _beginning(self, fault: Fault) -> Callable[[], None]:
         def begin() -> None:
@@ -95,10 +96,10 @@ class Mischief:
             self.later(fault.seconds, undo)
 
     def _others(self, fault: Fault, server: str) -> tuple[str, ...]:
-        """The other ends of the links, now that it is known who is at this one."""
+        """Whom it befalls besides, now that it is known whom it befalls first."""
         kind = FAULTS[fault.kind]
         named = tuple(name for name in fault.others if name != server)
-        if fault.kind == "split" or not kind.is_of_links:
+        if fault.kind == "split" or not (kind.is_of_links or kind.is_of_a_pair):
             return named
         missing = [name for name in self.cluster.names if name not in (server, *named)]
         return (*named, *missing)[: 1 if kind.is_of_a_pair else None]
@@ -153,14 +154,37 @@ class Mischief:
         if self.cluster.hosts[server].up:
             self.cluster.break_disk(server, call, fault, loses_power=loses)
 
-    def lose_disk(self, server: str, seconds: float, how: Callable[[str], None]) -> None:
+    @property
+    def has_all_disks(self) -> bool:
+        """Whether no disk is lost, or about to be."""
+        return not self._after_death and self.cluster.admin.has_lost_no_disk
+
+    def lose_disk(self, server: str, seconds: float, how: Callable[[str], None]) -> bool:
         """Destroys a disk, if the cluster can do without it, once its server is down."""
         host = self.cluster.hosts[server]
         others = [name for name in self._after_death if name != server]
-        if host.up and not host.lost and not others and self.cluster.may_lose(server):
+        may = host.up and not host.lost and not others and self.cluster.may_lose(server)
+        if may:
             self._after_death[server] = how
             self.cluster.kill(server)
             self.start_after(server, seconds)
+        return may
+
+    def move(self, seconds: float, server: str, other: str | None) -> None:
+        """Kills one server, or two, and starts it at another address, or both at each other's."""
+        hosts = self.cluster.hosts
+        moving = [server] if other is None else [server, other]
+
+        def rehouse(_: str) -> None:
+            if not any(hosts[name].up for name in moving):
+                self.cluster.rehouse(server, other)
+
+        if all(hosts[name].up for name in moving) and not self._after_death.keys() & {*moving}:
+            for name in moving:
+                self._moving[name] = rehouse
+            self.cluster.kill(*moving)
+            for name in moving:
+                self.start_after(name, seconds)
 
     def start_after(self, server: str, seconds: float) -> None:
         """Starts a server again."""
@@ -177,7 +201,10 @@ class Mischief:
         lose = self._after_death.pop(host.name, None)
         if lose is not None:
             lose(host.name)
-        if self._is_over and not host.lost:
+        move = self._moving.pop(host.name, None)
+        if move is not None:
+            move(host.name)
+        if self._is_over and not host.is_given_up:
             self.cluster.start(host.name)
-        elif host.name not in self._starts and not host.lost:
+        elif host.name not in self._starts and not host.is_given_up:
             self.start_after(host.name, self._chance.uniform(0.02, 0.5))

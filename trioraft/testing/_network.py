@@ -80,8 +80,8 @@ class MemoryNetwork:
     def disorder(self, source: str, destination: str, fate: Fate) -> None:
         """Lose, repeat and reorder messages, each for itself: more than any stream would do.
 
-        The connections live on.  What holds then holds by the messages alone, whoever carries
-        them.
+        The connections live on until `heal`, which breaks those that have lost a message.  What
+        holds meanwhile holds by the messages alone, whoever carries them.
         """
         self._link(source, destination).fate = fate
 
@@ -106,6 +106,11 @@ class MemoryNetwork:
     def heal(self, source: str, destination: str) -> None:
         """Undo every fault of this link."""
         self._link(source, destination).heal()
+        for ends in self._dialled:
+            for end in ends:
+                is_of_link = (end.source, end.destination) == (source, destination)
+                if is_of_link and end.outgoing.has_gap:
+                    end.break_off()
 
     def unplug(self, address: str) -> None:
         """Lose in silence whatever is sent from and to `address`, as when its machine is off.

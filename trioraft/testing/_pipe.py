@@ -79,6 +79,8 @@ class Pipe:
         self._time = time_reader()
         self._room = trio.lowlevel.ParkingLot()
         self._is_lossy = False
+        self.has_gap = False
+        """Whether a message was lost and later ones came: no stream would live on after that."""
         self.ending: Ending | None = None
 
     @property
@@ -97,7 +99,9 @@ class Pipe:
         elif self.ending is None:
             arrival = self._link.travel(self._time(), len(item) if isinstance(item, bytes) else 0)
             if self._link.fate is not None and isinstance(item, bytes):
-                for extra in self._link.fate():
+                extras = self._link.fate()
+                self.has_gap |= not extras
+                for extra in extras:
                     self._insert(arrival + extra, item)
             else:
                 self._insert(max(arrival, self._last_arrival), item)

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from trioraft.testing._judge import MOMENTS
 from trioraft.testing._kinds import FAULTS
+from trioraft.testing._member_kinds import MEMBERS
 
 LEADER: Final = "leader"
 """In place of a server's name: whoever leads when the fault begins."""
@@ -36,7 +37,7 @@ class Fault:
     """How bad it is, from 0 to 1."""
     moment: str | None = None
     """Begin not at `at`, but at the first such moment from then on, at the server where it comes:
-    one of "elected", "commit", "vote", "ack", "write"."""
+    one of `MOMENTS`."""
 
     def __str__(self) -> str:
         when = f"from {self.at:.3f} s on" if self.moment is None else f"after {self.at:.3f} s"
@@ -96,10 +97,31 @@ class Profile:
 CALM: Final = Profile("calm")
 """Nothing goes wrong."""
 
-HARSH: Final = Profile("harsh", {kind: 0.3 if kind in ("rot", "wipe") else 1.0 for kind in FAULTS})
+_RARE: Final = frozenset({"rot", "join"})
+
+HARSH: Final = Profile("harsh", {kind: 0.3 if kind in _RARE else 1.0 for kind in FAULTS})
 """Everything goes wrong, several things at a time."""
 
-PROFILES: Final = {profile.name: profile for profile in (CALM, HARSH)}
+_BESIDE: Final = (
+    *("cut", "isolate", "split", "blackhole", "chaos", "slow", "slow_disk", "pause", "snapshot"),
+    *("kill", "power", "stop", "crash_after_sync", "torn_write"),
+)
+
+COMING_AND_GOING: Final = Profile(
+    "members",
+    {
+        **dict.fromkeys(_BESIDE, 0.6),
+        **dict.fromkeys(sorted(MEMBERS), 2.0),
+        "join": 1.0,
+        "wipe": 2.0,
+    },
+    every=(0.05, 0.6),
+    lasts=(0.1, 1.5),
+    aimed=0.3,
+)
+"""Members come and go and leadership moves, while servers die and lines break."""
+
+PROFILES: Final = {profile.name: profile for profile in (CALM, HARSH, COMING_AND_GOING)}
 
 TIMING: Final = frozenset({"clock_rate", "clock_jump"})
 """Faults after which clocks differ by more than leases may rest on."""

@@ -18,6 +18,7 @@ from trioraft.testing._clients import Clients
 from trioraft.testing._cluster import SimulatedCluster, simulated_cluster
 from trioraft.testing._disks import broken
 from trioraft.testing._linearizability import check
+from trioraft.testing._member_kinds import MEMBERS
 from trioraft.testing._mischief import Mischief
 from trioraft.testing._model import Model
 from trioraft.testing._plan import TIMING, Fault
@@ -144,6 +145,8 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
         report.story.append((trio.current_time(), who, what))
 
     cluster.judge.tell = tell
+    clocks_agree = not any(fault.kind in TIMING for fault in scenario.plan)
+    cluster.holders.watches = clocks_agree
     commands = tuple(scenario.machine().commands)
     clients = Clients(
         cluster,
@@ -151,7 +154,7 @@ async def _acts(scenario: Scenario, report: Report, cluster: SimulatedCluster) -
         commands,
         pause=scenario.pause,
         kept=scenario.commands,
-        clocks_agree=not any(fault.kind in TIMING for fault in scenario.plan),
+        clocks_agree=clocks_agree,
     )
     clients.tell = tell
     report.commands, report.drawn = clients.counts, clients.drawn
@@ -206,6 +209,8 @@ async def _recovers(scenario: Scenario, cluster: SimulatedCluster, clients: Clie
             broken(f"no command was done within {within:g} s after the faults")
         await trio.sleep(0.005)
     left = end - trio.current_time()
+    if MEMBERS & {fault.kind for fault in scenario.plan} and chance.random() < 0.3:
+        await cluster.admin.remove_one(chance, TAKING_IN)
     given = trio.current_time() + TAKING_IN
     while await cluster.admin.take_one_in():
         if trio.current_time() > given:

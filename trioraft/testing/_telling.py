@@ -68,6 +68,7 @@ def summary(reports: list[Report]) -> str:
             f"elections won: {counts['elections']} in {counts['campaigns']} campaigns; "
             f"conflicts cut: {counts['cuts']}; messages: {counts['messages']}; "
             f"steps checked: {counts['steps']}",
+            f"changes of members committed: {counts['configurations']}",
             f"histories that could not be decided: {counts['undecided']}",
             f"slowest recovery: {slowest:.2f} s",
         ]
