@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 
 import coverage
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """Each simulated run begins with a collection; it need not look at modules and test items."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

@@ -19,7 +19,7 @@ from trioraft._recent import Recent
 from trioraft._sessions import Code, Reply, SavedSession, Sessions, unpack_call
 from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
-from trioraft._wire.frames import Entry, Kind, parse_entry
+from trioraft._wire.frames import Entry, Kind, entry_of, parse_entry
 from trioraft._wire.stamps import stamped_data, stamped_time
 from trioraft._wire.strict import pack
 from trioraft.abc import SavedState, Storage
@@ -124,20 +124,22 @@ class Applier:
                 if self.applied < self._installed <= self._target:
                     await self._restore()
                     continue
-                frames = await self._next_frames()
+                frames, parse = await self._next_frames()
                 if not frames:
                     break  # a snapshot has taken their place: it is due in a moment
                 with self._stopwatch.timing("apply"):
                     for frame in frames:
-                        self._apply(parse_entry(frame))
+                        self._apply(parse(frame))
                         if self._stopwatch.turn_is_over:
                             break
                 self._moved.unpark_all()
                 if self.applied < self._target:
                     await trio.lowlevel.checkpoint()
 
-    async def _next_frames(self) -> Sequence[bytes]:
-        """What is due next, from memory if it is there; nothing if it has just been replaced.
+    async def _next_frames(self) -> tuple[Sequence[bytes], Callable[[bytes], Entry]]:
+        """What is due next, and what takes each of them apart; nothing if it was just replaced.
+
+        What memory holds was checked when it came; what the disk holds is checked now.
 
         Raises:
             StorageError: the disk failed, or lost what was durable.
@@ -146,7 +148,7 @@ class Applier:
         last = min(self._target, self.applied + _PER_TURN)
         recent = self._recent.between(first, last)
         if recent is not None:
-            return recent
+            return recent, entry_of
         if not 0 <= first - self._read_from < len(self._read):
             target = self._target
             read = await self._storage.read(first, _READ_BYTES)
@@ -154,7 +156,7 @@ class Applier:
             self._read_from, self._read = first, read[: target - first + 1]
         if not self._read and self._installed < first:
             raise StorageError(f"entry {first} is durable here, and the storage lacks it")
-        return self._read[first - self._read_from : last - self._read_from + 1]
+        return self._read[first - self._read_from : last - self._read_from + 1], parse_entry
 
     def _apply(self, entry: Entry) -> None:
         """Apply one entry; an entry that can't be read stops the server, it is never skipped.

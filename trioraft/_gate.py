@@ -39,6 +39,10 @@ class Gate:
         self._initial = initial
         self._known = known
         self._invited = invited
+        self._ignorant: dict[str | None, str | None] = {}
+        """Who does not know which command, by the hellos and the configuration of now."""
+        self._judged: Configuration | None = None
+        """That configuration."""
         self._hellos: dict[str, Hello] = {}
         """The last Hello of each member, by name."""
         self._banned: set[ServerId] = set()
@@ -74,7 +78,16 @@ class Gate:
         a rolling upgrade must not stop the servers that are not upgraded yet.
         """
         configurations = self._known()
-        for member in configurations[-1].members if configurations else ():
+        newest = configurations[-1] if configurations else None
+        if newest is not self._judged:
+            self._judged = newest
+            self._ignorant.clear()
+        if command not in self._ignorant:
+            self._ignorant[command] = self._look_for_ignorance(command)
+        return self._ignorant[command]
+
+    def _look_for_ignorance(self, command: str | None) -> str | None:
+        for member in () if self._judged is None else self._judged.members:
             hello = self.hello_of(member.id)
             known = member.commands if hello is None else hello.commands
             if member.id != self._me.id and command not in known:
@@ -87,6 +100,7 @@ class Gate:
         members = known[-1].names if known else self._initial
         if hello.name in members:
             self._hellos[hello.name] = hello
+            self._ignorant.clear()
 
     def newest_hello_of(self, name: str) -> Hello | None:
         """What the member of that name said of itself last, in whichever incarnation."""

@@ -69,16 +69,19 @@ class Code(IntEnum):
     STOPPED = 8
 
 
+_CODES: Final = {int(code): code for code in Code}
+
+
 def code_of(number: int) -> Code:
     """What a server says has become of something.
 
     Raises:
         ProtocolError: there is no such code.
     """
-    try:
-        return Code(number)
-    except ValueError:
-        raise ProtocolError(f"there is no code {number}") from None
+    code = _CODES.get(number)
+    if code is None:
+        raise ProtocolError(f"there is no code {number}")
+    return code
 
 
 @frozen
@@ -191,8 +194,12 @@ class Sessions:
 
     def expire(self, time: float) -> None:
         """An entry of this cluster time is applied: whoever was silent for too long is gone."""
-        while (due := self.due) is not None and due < time:
-            self._end(next(iter(self._sessions)))
+        while self._sessions:
+            oldest = next(iter(self._sessions))
+            session = self._sessions[oldest]
+            if session.used_at + session.seconds >= time:
+                break
+            self._end(oldest)
 
     def manage(self, index: int, time: float, data: bytes) -> Opened | Kept:
         """Take an entry that is about sessions themselves.

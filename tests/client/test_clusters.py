@@ -27,6 +27,7 @@ from tests.server.worlds import (
     Room,
     Say,
     Stranger,
+    a_cluster,
     a_running_cluster,
     in_virtual_time,
     run_seeded,
@@ -373,6 +374,45 @@ def test_a_follower_takes_no_more_than_a_leader_would(monkeypatch: pytest.Monkey
                 assert await client.do(Say("last")) == 5
 
     check()
+
+
+@in_virtual_time
+async def test_a_client_that_is_there_before_the_servers_ends_up_at_the_leader() -> None:
+    async with a_cluster(3) as cluster, trio.open_nursery() as nursery:
+
+        async def begin() -> None:
+            await trio.sleep(1.3)
+            await cluster.formed()
+
+        nursery.start_soon(begin)
+        async with client_of(cluster) as client:
+            await trio.sleep(5)
+            leader = await cluster.settled()
+            assert client._connected._here is not None
+            assert client._connected._here[0] == cluster.addresses[leader.name]
+
+
+@in_virtual_time
+async def test_a_leader_that_only_others_reach_is_tried_less_and_less_often() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        address, done, dialled = cluster.addresses[leader.name], 0, 0
+        cluster.network.cut(HERE, address)
+        async with client_of(cluster) as client:
+            here: object = None
+            with trio.move_on_after(100):
+                while True:
+                    await client.do(Say("x"))
+                    done += 1
+                    dialled += client._connected._here is not here
+                    here = client._connected._here
+                    await trio.sleep(0.1)
+            assert done > 950
+            assert 5 < dialled < 15
+            cluster.network.heal(HERE, address)
+            await trio.sleep(31)
+            assert client._connected._here is not None
+            assert client._connected._here[0] == address
 
 
 @in_virtual_time

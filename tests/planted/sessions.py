@@ -51,8 +51,8 @@ SESSIONS: Final = (
     Bug(
         name="sessions never expire",
         file=_TABLE,
-        old="due < time:\n",
-        new="due < 0:\n",
+        old="session.used_at + session.seconds >= time:",
+        new="session.used_at + session.seconds >= 0:",
         story="who has gone is remembered for ever",
         directed=_SESSIONS + "test_a_session_expires_by_the_time_of_entries_and_only_behind_it",
         unseen="no run lasts an hour",

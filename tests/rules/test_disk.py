@@ -40,6 +40,7 @@ from trioraft._rules.events import AnswerDue, AppendDue, ElectionTimeout, Persis
 from trioraft._rules.invariants import check
 from trioraft._rules.log import Log
 from trioraft._rules.node import Disk, Following, Leading, Node
+from trioraft._rules.tenure import watch_own_disk
 
 # -- writes by their numbers -------------------------------------------------------------------
 
@@ -205,6 +206,11 @@ def test_it_steps_down_at_whatever_happens_then(how: str) -> None:
     else:
         node, _ = take(node, Persisted(41.0, 0))
     assert node.role == Following()
+
+
+def test_who_does_not_lead_any_more_has_nothing_to_step_down_from() -> None:
+    """The reply that commits its own removal may have ended its term."""
+    assert watch_own_disk(follower(1, 1), 41.0) == (follower(1, 1), [])
 
 
 def test_a_disk_that_catches_up_is_forgiven() -> None:

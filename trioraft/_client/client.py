@@ -121,28 +121,34 @@ class Client:
             OutcomeUnknown: see its subclass `SessionExpired`.
         """
         data = encoded(command)
-        async with self._room.taken(len(data)):
-            attempt, forgot = 0, None
-            while True:
-                attempt += 1
-                session = await self._an_open_session()
-                sequence = session.begin()
-                named = False
-                try:
-                    call = Call(session.id, sequence, session.lowest)
-                    result: R = await self._finish(call, data, type(command), fresh=True)
-                    return result
-                except _NeverSent:
-                    if session is forgot and self._session is session:
-                        self._session = None  # not its window: somebody else has used it up
-                    forgot = session
-                except OutcomeUnknown:
-                    named = True
-                    raise
-                finally:
-                    if not named:  # whoever waited has gone, or knows, and nobody has a handle
-                        session.done(sequence)
-                await self._pause(await self._connected.line(), attempt, Code.BUSY)
+        await self._room.take(len(data))
+        try:
+            result: R = await self._do(data, type(command))
+            return result
+        finally:
+            self._room.give_back(len(data))
+
+    async def _do(self, data: bytes, given: type[Any]) -> Any:
+        attempt, forgot = 0, None
+        while True:
+            attempt += 1
+            session = await self._an_open_session()
+            sequence = session.begin()
+            named = False
+            try:
+                call = Call(session.id, sequence, session.lowest)
+                return await self._finish(call, data, given, fresh=True)
+            except _NeverSent:
+                if session is forgot and self._session is session:
+                    self._session = None  # not its window: somebody else has used it up
+                forgot = session
+            except OutcomeUnknown:
+                named = True
+                raise
+            finally:
+                if not named:  # whoever waited has gone, or knows, and nobody has a handle
+                    session.done(sequence)
+            await self._pause(await self._connected.line(), attempt, Code.BUSY)
 
     def prepare(self, command: Command[R]) -> Pending[R]:
         """Give a command a handle before it is sent.  Sends nothing.

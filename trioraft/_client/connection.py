@@ -29,8 +29,9 @@ _DIALLING: Final = 2.0
 _PAUSES: Final = (0.02, 1.0)
 """Seconds between two attempts, at first and at most; drawn from half to the whole of it."""
 
-_AVOIDED: Final = 5.0
-"""Seconds for which a leader that could not be reached is asked through others."""
+_AVOIDED: Final = (0.5, 30.0)
+"""Seconds for which who could not be reached is avoided, and a leader asked through others: at
+first, and at most; twice as long after each attempt in vain."""
 
 
 class _Elsewhere(Exception):
@@ -51,6 +52,9 @@ class Connected:
         self._leader: str | None = None
         """Where the leader listens, as far as this client was told."""
         self._avoided: dict[str, float] = {}
+        """Until when each of the addresses is not tried while another one may do."""
+        self._in_vain: dict[str, int] = {}
+        """How often in a row."""
         self._failed: dict[str, float] = {}
         """When each of the addresses was last found to be silent, or refused to talk."""
         self._changed = trio.Event()
@@ -106,9 +110,12 @@ class Connected:
         )
 
     def _avoid(self, address: str) -> None:
-        now = self._clock.now()
-        self._avoided = {a: until for a, until in self._avoided.items() if until > now}
-        self._avoided[address] = now + _AVOIDED
+        known = {*self._addresses, self._leader, address}
+        self._avoided = {a: until for a, until in self._avoided.items() if a in known}
+        self._in_vain = {a: times for a, times in self._in_vain.items() if a in known}
+        times = self._in_vain[address] = self._in_vain.get(address, 0) + 1
+        pause = min(_AVOIDED[0] * 2.0 ** min(times - 1, 16), _AVOIDED[1])
+        self._avoided[address] = self._clock.now() + pause
 
     def _tell_news(self) -> None:
         self._changed.set()
@@ -160,6 +167,12 @@ class Connected:
         """Be on the line to one server; whether there was a line, and life at its other end."""
         dialling = self._clock.until(self._clock.now() + _DIALLING)
         line: Line | None = None
+
+        def take(welcome: Welcome) -> None:
+            self._meet(address, welcome)
+            if self._here is not None:
+                self._clock.move(self._here[1], self._stays_until(address))
+
         try:
             with bare_errors(), dialling:
                 async with self._transport.connect(address) as connection:
@@ -168,10 +181,11 @@ class Connected:
                     self._clock.move(dialling, math.inf)
                     self._meet(address, welcome)
                     self.now, self._sent_on = line, False
-                    with trio.CancelScope() as scope:
+                    self._in_vain.pop(address, None)
+                    with self._clock.until(self._stays_until(address)) as scope:
                         self._here = address, scope
                         self._tell_news()
-                        await line.run(lambda welcome: self._meet(address, welcome))
+                        await line.run(take)
                     return True
         except LOST as error:
             if self.now is not line or line is None or isinstance(error, Silent):
@@ -181,6 +195,12 @@ class Connected:
             if line is not None and self.now is line:
                 self.now = None
         return False
+
+    def _stays_until(self, address: str) -> float:
+        """When who leads is worth another attempt, if this is somebody else."""
+        if self._leader is None or self._leader == address:
+            return math.inf
+        return self._avoided.get(self._leader, math.inf)
 
     def _meet(self, address: str, welcome: Welcome) -> None:
         """Take a server's word for who leads; raises `_Elsewhere` to go there.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-
 import trio
 
 from trioraft._limits import MAX_CLIENT_BYTES, MAX_CLIENT_COMMANDS
@@ -23,21 +20,21 @@ class Room:
         """Whether nothing more is let in for now."""
         return self.count >= MAX_CLIENT_COMMANDS or self.bytes >= MAX_CLIENT_BYTES
 
-    @asynccontextmanager
-    async def taken(self, size: int) -> AsyncGenerator[None]:
-        """Wait in front until there is room, and take it for the body."""
+    async def take(self, size: int) -> None:
+        """Wait in front until there is room, and take it; whoever does gives it back."""
+        # No context manager: an asynchronous one costs more than the rest of a command's call.
         await trio.lowlevel.checkpoint_if_cancelled()
         while self.is_full:
             await self._in_front.park()
         self.count += 1
         self.bytes += size
         self._let_one_in()  # and that one lets the next one in, as long as there is room
-        try:
-            yield
-        finally:
-            self.count -= 1
-            self.bytes -= size
-            self._let_one_in()
+
+    def give_back(self, size: int) -> None:
+        """There is room for another one."""
+        self.count -= 1
+        self.bytes -= size
+        self._let_one_in()
 
     def _let_one_in(self) -> None:
         if not self.is_full:

@@ -37,6 +37,7 @@ class Kind(enum.IntEnum):
 
 
 KINDS: Final = frozenset(int(kind) for kind in Kind)
+_KIND: Final = {int(kind): kind for kind in Kind}
 
 
 @frozen
@@ -90,6 +91,12 @@ def payload_of(whole: bytes) -> bytes:
     return whole[FRAME_OVERHEAD:]
 
 
+def entry_of(whole: bytes) -> Entry:
+    """A frame that is known to be good, taken apart."""
+    _, _, index, term, kind = _HEADER.unpack_from(whole)
+    return Entry(index, term, _KIND[kind], whole[FRAME_OVERHEAD:])
+
+
 def parse_entry(whole: bytes) -> Entry:
     """Take one good frame apart.
 
@@ -99,8 +106,7 @@ def parse_entry(whole: bytes) -> Entry:
     frames = cut_frames(whole)
     if len(frames) != 1:
         raise FrameError(0, f"expected one frame, got {len(frames)}")
-    _, _, index, term, kind = _HEADER.unpack_from(whole)
-    return Entry(index, term, Kind(kind), whole[FRAME_OVERHEAD:])
+    return entry_of(whole)
 
 
 def cut_frames(data: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ def size(*texts: str) -> int:
     Raises:
         UnicodeEncodeError: one is half a surrogate pair, which is no text; it is a `ValueError`.
     """
-    return sum(len(text.encode()) for text in texts)
+    return sum([len(text) if text.isascii() else len(text.encode()) for text in texts])
 
 
 def text(least: int, most: int) -> Check:
