@@ -264,6 +264,8 @@ class Node:
     def possible(self) -> tuple[Configuration, ...]:
         """Those that may be in force somewhere, as far as this server knows: the committed one,
         and all that came after it."""
+        if self.configuration.index <= self.commit:
+            return (self.configuration,)
         committed = self.configuration_at(self.commit)
         return tuple(one for one in self.configurations if one.index >= committed.index)
 
