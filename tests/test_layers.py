@@ -72,6 +72,10 @@ LAYERS = [
     ["__init__"],
     ["recipes"],
     ["testing"],
+    ["_bench.figures", "_bench.speaking"],
+    ["_bench.loop"],
+    ["_bench.foreign", "_bench.node"],
+    ["_bench.callers", "_bench.cluster", "_bench"],
     ["_cli"],
     ["__main__"],
 ]

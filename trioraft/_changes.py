@@ -74,4 +74,4 @@ class ChangeLog:
 
 
 def _size(changes: Sequence[bytes]) -> int:
-    return sum(len(change) + _OVERHEAD for change in changes)
+    return sum(map(len, changes)) + _OVERHEAD * len(changes)

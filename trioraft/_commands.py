@@ -176,7 +176,9 @@ class Vocabulary:
             self._named[name] = cls
         self._converter = strict_converter(forbid_extra_keys=True)
         self._results: dict[type[Any], Callable[[Any], Any]] = {}
-        self._changes: dict[type[Any], Callable[[Any], Any]] = {}
+        self._changes: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {}
+        """The name of a change's class, and what makes such a change plain."""
+        self._readers: dict[type[Any], Callable[[Any, Any], Any]] = {}
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -228,7 +230,10 @@ class Vocabulary:
         if cls is None:
             raise ProtocolError(f"the {noun} {name!r} is unknown here")
         try:
-            return self._converter.structure(fields, cls)
+            read = self._readers.get(cls)
+            if read is None:
+                read = self._readers[cls] = self._converter.get_structure_hook(cls)
+            return read(fields, cls)
         except Exception as error:  # a class's own validators raise what they like
             raise ProtocolError(f"the {noun} {name!r} can't be read: {error}") from error
 
@@ -284,10 +289,12 @@ class Vocabulary:
             TypeError, ValueError, OverflowError: it has no form as bytes.
         """
         cls = type(change)
-        plain = self._changes.get(cls)
-        if plain is None:
-            plain = self._changes[cls] = self._converter.get_unstructure_hook(cls)
-        return pack([change_name(cls), plain(change)])
+        known = self._changes.get(cls)
+        if known is None:
+            known = change_name(cls), self._converter.get_unstructure_hook(cls)
+            self._changes[cls] = known
+        name, plain = known
+        return pack([name, plain(change)])
 
     def _plain_result(self, given: type[Any]) -> Callable[[Any], Any]:
         """Makes what a command or query returns plain; looked up once."""

@@ -20,7 +20,7 @@ from trioraft._config import Config
 from trioraft._errors import NotLeaderError, ProtocolError
 from trioraft._limits import LAST_TERM
 from trioraft._logbook import LogBook
-from trioraft._membership import Membership, configured
+from trioraft._membership import Membership, configured, linked
 from trioraft._network import Network
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
@@ -107,7 +107,8 @@ class Core:
         self._network = network
         self.membership = Membership(hub, network.follow)
         self._node = first_node(state, recovered, config)
-        self._joined = False
+        self.takes_part = False
+        """Whether the rules are at work."""
         self._tenure = trio.CancelScope()
         self._bells: dict[ServerId, Bell] = {}
         self._silence = Silence(hub, config)
@@ -169,7 +170,7 @@ class Core:
                 services.start_soon(self.log.time.tick, self._due, self._submit_tick)
                 await self._govern()
         finally:
-            self._joined = False
+            self.takes_part = False
             self.reading.ended()
             self.applier.end()
             self.keeper.end()
@@ -201,9 +202,9 @@ class Core:
             self._observers.append(Trace(self._config.trace))
         for observer in self._observers:
             observer.restart(self._node, now)
+        self.takes_part = True
         self.membership.begin(self._node)
         self._perform(fx.ElectionBy(now))
-        self._joined = True
 
     async def _govern(self) -> None:
         """One role at a time, each for exactly as long as the rules say."""
@@ -219,9 +220,9 @@ class Core:
         self.tickets.submit(Ticket(b"", kind=Kind.NOOP))
 
     @property
-    def takes_part(self) -> bool:
-        """Whether the rules are at work."""
-        return self._joined
+    def links(self) -> dict[str, str]:
+        """Whom streams are kept to: nobody, until the newest snapshot has said who they are."""
+        return linked(self._node) if self.takes_part else {}
 
     # -- what roles ask ------------------------------------------------------------------------
 
@@ -362,7 +363,7 @@ class Core:
 
     def receive(self, peer: ServerId, message: PeerMessage) -> None:
         """A message came; before this server takes part it is as good as lost."""
-        if not self._joined:
+        if not self.takes_part:
             return
         match message:
             case ReadIndex(number):
@@ -384,7 +385,7 @@ class Core:
     def link_up(self, peer: ServerId) -> None:
         """A new stream to a peer stands."""
         self.log.pace(peer).broke()
-        if self._joined:
+        if self.takes_part:
             self.step(events.LinkUp(self.clock.now(), peer))
 
     def _persisted(self, write: int) -> None:

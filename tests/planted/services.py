@@ -216,7 +216,7 @@ SERVICES: Final = (
         also=(
             Change(
                 "_core.py",
-                "        if not self._joined:\n            return\n        match message:\n",
+                "        if not self.takes_part:\n            return\n        match message:\n",
                 "        match message:\n",
             ),
         ),
@@ -226,7 +226,7 @@ SERVICES: Final = (
     Bug(
         name="messages taken before taking part",
         file="_core.py",
-        old="        if not self._joined:\n            return\n        match message:\n",
+        old="        if not self.takes_part:\n            return\n        match message:\n",
         new="        match message:\n",
         story="requests are answered before the server knows its cluster: ktoso/akka-raft#58",
         directed="tests/planted/test_directed.py::test_a_message_before_taking_part_is_lost",

@@ -36,6 +36,7 @@ from trioraft.testing import MemoryTransport
 # -- a wiped disk ------------------------------------------------------------------------------
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("knows_the_cluster", [True, False])
 @in_virtual_time
@@ -284,6 +285,7 @@ async def test_an_expelled_member_is_removed_and_its_name_is_free() -> None:
         await cluster.settled()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(8))
 def test_an_honest_restart_is_never_expelled(seed: int) -> None:
     """Many of them, at any moment, while messages come late and out of order."""

@@ -72,6 +72,7 @@ def test_a_good_machine_passes_without_any_set_up(tmp_path: Path) -> None:
     assert "1 passed" in ran.stdout
 
 
+@pytest.mark.unmeasured
 def test_a_failure_prints_one_line_that_replays_it_in_another_process(tmp_path: Path) -> None:
     first = pytest_in(tmp_path, BAD)
     assert first.returncode == 1
@@ -110,6 +111,7 @@ def test_a_trial_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     assert "names no trial" in ran.stderr
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("limit", [10**9, 5])
 def test_hypothesis_may_drive_it(tmp_path: Path, limit: int) -> None:
     test = f"""
@@ -135,6 +137,7 @@ def test_counter(raft_simulation, data):
         assert "Draw 2 (faults): []" in ran.stdout, "shrunk to no fault at all"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("change", "finding"),
     [

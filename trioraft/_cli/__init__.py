@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from trioraft._cli import asking, check, inspect, members, recover, serve, snapshot
+from trioraft._cli import asking, bench, check, inspect, members, recover, serve, snapshot
 from trioraft._cli.common import UNUSABLE, Unusable, complain
 
 _COMMANDS: Final = (
@@ -20,6 +20,7 @@ _COMMANDS: Final = (
     inspect.add,
     recover.add,
     check.add,
+    bench.add,
 )
 """Each adds its own parser, with a `run` that takes what was given and returns a status."""
 

@@ -126,14 +126,33 @@ class Administrator:
         self.ask(_PATIENCE, lambda leader: leader.add_peer(name, address))
 
     async def take_one_in(self) -> bool:
-        """Have one more server be a voter, if there is one that is none; says whether there was."""
+        """Have one more server be a voter where it is, if there is one that is none, or elsewhere.
+
+        Says whether there was.
+        """
         leader, strangers = self._cluster.leader, self.strangers
-        if leader is None or not strangers:
-            return leader is None
-        name = strangers[0]
-        address = self._cluster.hosts[name].address
-        await self._ask(leader, _PATIENCE, lambda leader: leader.add_peer(name, address))
-        return True
+        if leader is None:
+            return True
+        moved = self._moved(leader._core.node.configuration)
+        if moved is not None:
+            await self._ask(
+                leader, _PATIENCE, lambda leader: leader.change_address(moved.name, moved.address)
+            )
+        elif strangers:
+            name = strangers[0]
+            address = self._cluster.hosts[name].address
+            await self._ask(leader, _PATIENCE, lambda leader: leader.add_peer(name, address))
+        return moved is not None or bool(strangers)
+
+    def _moved(self, configuration: Configuration) -> SimulatedHost | None:
+        """A member that is not where the leader takes it to be: the leader may never hear of that
+        from a server that was away when the members changed, and does not know who leads."""
+        for host in self._cluster.hosts.values():
+            member = configuration.named(host.name)
+            is_elsewhere = member is not None and member.address != host.address
+            if is_elsewhere and host.runs and not host.lost and is_voter(host, configuration):
+                return host
+        return None
 
     async def remove_one(self, chance: Random, within: float) -> None:
         """Have a member removed, now that nothing goes wrong, unless a disk is lost.

@@ -1,0 +1,1 @@
+"""What `trioraft bench` measures: a cluster of real processes on one machine, under load."""
