@@ -20,7 +20,7 @@ from trioraft._config import Config
 from trioraft._errors import NotLeaderError, ProtocolError
 from trioraft._limits import LAST_TERM
 from trioraft._logbook import LogBook
-from trioraft._membership import Membership, configured, linked
+from trioraft._membership import Membership, configured
 from trioraft._network import Network
 from trioraft._observer import Observer
 from trioraft._outbox import Outbox
@@ -218,11 +218,6 @@ class Core:
 
     def _submit_tick(self) -> None:
         self.tickets.submit(Ticket(b"", kind=Kind.NOOP))
-
-    @property
-    def links(self) -> dict[str, str]:
-        """Whom streams are kept to: nobody, until the newest snapshot has said who they are."""
-        return linked(self._node) if self.takes_part else {}
 
     # -- what roles ask ------------------------------------------------------------------------
 
