@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 from attrs import frozen
 
-from trioraft._bench.cluster import Cluster, Command, Load, cluster, free_ports
+from trioraft._bench.cluster import Cluster, Load, cluster, free_ports, running
 from trioraft._bench.figures import Point
 from trioraft._bench.speaking import Child, child
 
@@ -86,22 +86,10 @@ def _embedded(name: str, program: list[str], **config: Any) -> System:
             given = {"name": member, "directory": str(directory / member), "cluster": addresses}
             return [*program, json.dumps({**given, "config": config})]
 
-        async with _running(Embedded, command, addresses) as started:
+        async with running(Embedded, command, addresses) as started:
             yield started
 
     return System(name, start)
-
-
-@asynccontextmanager
-async def _running(
-    kind: type[Cluster], command: Command, addresses: dict[str, str]
-) -> AsyncGenerator[Cluster]:
-    async with AsyncExitStack() as stack:
-        started = kind(stack, command, addresses)
-        for member in addresses:
-            await started.start(member)
-        await started.leader()
-        yield started
 
 
 def hraft(cache: Path) -> System:

@@ -22,8 +22,8 @@ import trio
 
 from trioraft import Config, Server, WebSocketTransport
 from trioraft._bench.loop import KEYS
-from trioraft._bench.speaking import collect_seldom
 from trioraft._client.session import encoded
+from trioraft._garbage import collect_seldom
 from trioraft._storage.disk import DiskStorage
 from trioraft._wire.frames import Kind, frame
 from trioraft._wire.stamps import stamp

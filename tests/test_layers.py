@@ -27,6 +27,7 @@ LAYERS = [
     ["_rules.following", "_rules.replication"],
     ["_rules.snapshots"],
     ["_rules.step", "_rules.invariants"],
+    ["_garbage"],
     ["_wire.frames", "_wire.strict"],
     ["_wire.asking", "_wire.installing", "_wire.stamps", "_promise"],
     ["_wire.codec", "abc"],

@@ -17,7 +17,7 @@ from typing import Self
 import pytest
 import trio
 
-from tests.ports import free_ports
+from trioraft._bench.cluster import free_ports
 from trioraft.testing import RaftSimulation
 
 README = Path(__file__).parent.parent / "README.md"

@@ -202,9 +202,9 @@ class Core:
             self._observers.append(Trace(self._config.trace))
         for observer in self._observers:
             observer.restart(self._node, now)
-        self.takes_part = True
         self.membership.begin(self._node)
         self._perform(fx.ElectionBy(now))
+        self.takes_part = True
 
     async def _govern(self) -> None:
         """One role at a time, each for exactly as long as the rules say."""

@@ -89,7 +89,7 @@ def welcome(node: Node) -> tuple[Configuration, ...]:
 
 
 def linked(node: Node) -> dict[str, str]:
-    """Name and address of everybody that a server keeps a stream to, once it takes part.
+    """Name and address of everybody that a server keeps a stream to.
 
     Whoever has been removed, and knows it, disturbs nobody; who is being removed has to learn it.
     """

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 import trioraft
-from tests.ports import free_ports
 from trioraft._bench import callers, foreign, node, speaking
+from trioraft._bench.cluster import free_ports
 from trioraft._bench.foreign import _cut, _frame
 from trioraft._bench.loop import KEYS, closed_loop
 from trioraft.recipes.kv import Get, KeyValues

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.ports import free_ports
+from trioraft._bench.cluster import free_ports
 
 pytestmark = pytest.mark.processes
 

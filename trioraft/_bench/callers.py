@@ -15,9 +15,10 @@ import trio
 
 from trioraft._bench import foreign
 from trioraft._bench.loop import KEYS, Operation, closed_loop, keys
-from trioraft._bench.speaking import collect_seldom, orders, own_stdin, tell
+from trioraft._bench.speaking import orders, own_stdin, tell
 from trioraft._client.client import Client
 from trioraft._client.opening import open_client
+from trioraft._garbage import collect_seldom
 from trioraft._reads import Lease, Linearizable
 from trioraft.recipes.kv import Get, Put
 

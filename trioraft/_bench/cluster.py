@@ -176,9 +176,18 @@ async def cluster(directory: Path, size: int, **config: Any) -> AsyncGenerator[C
         given = {"name": name, "directory": str(directory / name), "cluster": members}
         return python("trioraft._bench.node", {**given, "config": config})
 
+    async with running(Cluster, command, members) as started:
+        yield started
+
+
+@asynccontextmanager
+async def running(
+    kind: type[Cluster], command: Command, addresses: Mapping[str, str]
+) -> AsyncGenerator[Cluster]:
+    """Servers that are started so, and have a leader; their processes end with the context."""
     async with AsyncExitStack() as stack:
-        started = Cluster(stack, command, members)
-        for name in names:
+        started = kind(stack, command, addresses)
+        for name in addresses:
             await started.start(name)
         await started.leader()
         yield started

@@ -14,8 +14,9 @@ from typing import Any
 import trio
 
 from trioraft._bench.loop import closed_loop, keys
-from trioraft._bench.speaking import collect_seldom, orders, own_stdin, tell
+from trioraft._bench.speaking import orders, own_stdin, tell
 from trioraft._config import Config
+from trioraft._garbage import collect_seldom
 from trioraft._server import Server
 from trioraft._transport.websocket import WebSocketTransport
 from trioraft.recipes.kv import KeyValues, Put

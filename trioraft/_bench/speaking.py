@@ -5,7 +5,6 @@ Such a process ends when its stdin does, so none outlives whoever has started it
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -126,10 +125,3 @@ def tell(told: Mapping[str, Any]) -> None:
     """Say something to whoever has started this process."""
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
-
-
-def collect_seldom() -> None:
-    """Have the garbage collector look at this process as seldom as `trioraft serve` has it."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)

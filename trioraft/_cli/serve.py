@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import signal
 from typing import Any, Final, get_args
@@ -13,6 +12,7 @@ import trio
 from trioraft._cli.common import Unusable, addresses, complain, load
 from trioraft._config import Config, Leads
 from trioraft._errors import ProtocolError, StorageError
+from trioraft._garbage import collect_seldom
 from trioraft._limits import DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL
 from trioraft._server import Server
 from trioraft._transport.conversation import bare_errors
@@ -102,7 +102,7 @@ def _serve(given: argparse.Namespace) -> int:
     logging.basicConfig(
         level=given.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    _collect_seldom()
+    collect_seldom()
     try:
         with bare_errors():
             return trio.run(_until_told, server)
@@ -110,17 +110,6 @@ def _serve(given: argparse.Namespace) -> int:
         _log.debug("the server failed", exc_info=True)
         complain(f"{type(error).__name__}: {error}")
         return 1
-
-
-def _collect_seldom() -> None:
-    """Let the garbage collector leave alone what stays for good, and look at the rest less often.
-
-    This process is the server's own.  With Python's own settings a busy one spends a quarter of its
-    time on looking for cycles among entries, of which there are none.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _make(given: argparse.Namespace) -> Server:

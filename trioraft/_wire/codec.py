@@ -287,9 +287,7 @@ def _results_from_wire(value: Any, _: Any) -> tuple[Result, ...]:
         if type(result) is not list or [type(part) for part in result] != _RESULT:
             raise TypeError("expected four numbers and the result's bytes")
         number, code, index, term, _data = result
-        if not (0 <= number < _MOST and 0 <= code < _MOST):
-            raise ValueError("expected numbers from 0 to 2**63 - 1")
-        if not (0 <= index < _MOST and 0 <= term < _MOST):
+        if not 0 <= min(number, code, index, term) <= max(number, code, index, term) < _MOST:
             raise ValueError("expected numbers from 0 to 2**63 - 1")
     return tuple(map(tuple, value))
 
