@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "trioraft"
 
 LAYERS = [
-    ["_errors", "_limits"],
+    ["_errors", "_limits", "_frozen"],
     ["_snapshots.compression"],
     ["_clock", "_config"],
     ["_rules.evolving", "_rules.ids"],

@@ -19,15 +19,25 @@ from trioraft._recent import Recent
 from trioraft._sessions import Code, Reply, SavedSession, Sessions, unpack_call
 from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
-from trioraft._wire.frames import Entry, Kind, entry_of, parse_entry
-from trioraft._wire.stamps import stamped_data, stamped_time
+from trioraft._wire.frames import Entry, Kind, check_frame, entry_of
+from trioraft._wire.stamps import opened
 from trioraft._wire.strict import pack
 from trioraft.abc import SavedState, Storage
 
 _PER_TURN: Final = 128
 """Entries between two checkpoints: heartbeats do not wait for a long backlog."""
 
+_LOOK: Final = 8
+"""So many entries of a turn are timed one by one, and then every so many at once."""
+
 _READ_BYTES: Final = 1 << 20
+
+_COMMAND: Final = int(Kind.COMMAND)
+_CALL: Final = int(Kind.CALL)
+_SESSION: Final = int(Kind.SESSION)
+
+Told = Callable[[Entry, outcome.Outcome[Any] | None], None]
+"""Is told of an entry that was applied, and of what a command's `apply` returned or raised."""
 
 _DIFFERS = (MemoryError, RecursionError, OSError)
 """What one server's apply may raise and another's not: no result, the server stops."""
@@ -56,12 +66,17 @@ class Applier:
         tickets: Tickets,
         recent: Recent,
         storage: Storage,
-        on_applied: Callable[[Entry, outcome.Outcome[Any] | None], None],
+        on_applied: Callable[[int, int], None],
+        watcher: Callable[[], Told | None],
+        calm: Callable[[], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
         stopwatch: Stopwatch,
     ) -> None:
         """Begin with a machine that has seen nothing.
 
+        `on_applied` is told how many entries have just been applied, and of how many bytes.
+        `watcher` gives who is told of each of them, if anybody is.
+        `calm` is waited for before each turn: what others wait for goes first.
         `restore` is called when an installed snapshot is due, and calls `stands_at` in the end.
         """
         self._machine = machine
@@ -72,6 +87,8 @@ class Applier:
         self._recent = recent
         self._storage = storage
         self._on_applied = on_applied
+        self._watcher = watcher
+        self._calm = calm
         self._restore = restore
         self._stopwatch = stopwatch
         self._target = 0
@@ -124,22 +141,35 @@ class Applier:
                 if self.applied < self._installed <= self._target:
                     await self._restore()
                     continue
-                frames, parse = await self._next_frames()
+                await self._calm()
+                frames, are_good = await self._next_frames()
                 if not frames:
                     break  # a snapshot has taken their place: it is due in a moment
-                with self._stopwatch.timing("apply"):
-                    for frame in frames:
-                        self._apply(parse(frame))
-                        if self._stopwatch.turn_is_over:
-                            break
+                self._apply_some(frames, are_good=are_good)
                 self._moved.unpark_all()
                 if self.applied < self._target:
                     await trio.lowlevel.checkpoint()
 
-    async def _next_frames(self) -> tuple[Sequence[bytes], Callable[[bytes], Entry]]:
-        """What is due next, and what takes each of them apart; nothing if it was just replaced.
+    def _apply_some(self, frames: Sequence[bytes], *, are_good: bool) -> None:
+        """Apply as many of these as have their turn, at least one."""
+        told, before, size = self._watcher(), self.applied, 0
+        try:
+            with self._stopwatch.timing("apply"):
+                for place, frame in enumerate(frames):
+                    if not are_good:
+                        check_frame(frame)
+                    self._apply(frame, told)
+                    size += len(frame)
+                    # A look at the clock costs as much as a tenth of a quick command.
+                    if (place < _LOOK or place % _LOOK == 0) and self._stopwatch.turn_is_over:
+                        break
+        finally:
+            self._on_applied(self.applied - before, size)
 
-        What memory holds was checked when it came; what the disk holds is checked now.
+    async def _next_frames(self) -> tuple[Sequence[bytes], bool]:
+        """What is due next, nothing if it was just replaced; and whether it is known to be good.
+
+        What memory holds was checked when it came.
 
         Raises:
             StorageError: the disk failed, or lost what was durable.
@@ -148,7 +178,7 @@ class Applier:
         last = min(self._target, self.applied + _PER_TURN)
         recent = self._recent.between(first, last)
         if recent is not None:
-            return recent, entry_of
+            return recent, True
         if not 0 <= first - self._read_from < len(self._read):
             target = self._target
             read = await self._storage.read(first, _READ_BYTES)
@@ -156,25 +186,34 @@ class Applier:
             self._read_from, self._read = first, read[: target - first + 1]
         if not self._read and self._installed < first:
             raise StorageError(f"entry {first} is durable here, and the storage lacks it")
-        return self._read[first - self._read_from : last - self._read_from + 1], parse_entry
+        return self._read[first - self._read_from : last - self._read_from + 1], False
 
-    def _apply(self, entry: Entry) -> None:
+    def _apply(self, frame: bytes, told: Told | None) -> None:
         """Apply one entry; an entry that can't be read stops the server, it is never skipped.
 
         Raises:
             ProtocolError: the entry can't be read (seed G-12).
         """
-        if entry.index != self.applied + 1:
-            raise ProtocolError(f"entry {entry.index} came where {self.applied + 1} was due")
-        ticket = self._tickets.at(entry.index, entry.term)
-        time = stamped_time(entry.payload)
-        self.sessions.expire(time)
-        result = self._result(entry, time, ticket)
-        self.applied, self._term, self._time = entry.index, entry.term, time
-        self._on_applied(entry, result)
+        index, term, kind, time, data = opened(frame)
+        if index != self.applied + 1:
+            raise ProtocolError(f"entry {index} came where {self.applied + 1} was due")
+        ticket = self._tickets.at(index, term)
+        if time != self._time:  # the entries of one batch have one time: nothing more expires
+            self.sessions.expire(time)
+        result: outcome.Outcome[Any] | Reply | None = None
+        if kind == _CALL:
+            result = self._call(index, term, time, data, ticket)
+        elif kind == _COMMAND:
+            command = self._command(index, term, data, ticket)
+            value, error = self._run(index, term, time, command, data)
+            result = outcome.Value(value) if error is None else outcome.Error(error)
+        elif kind == _SESSION:
+            result = outcome.Value(self.sessions.manage(index, time, data))
+        self.applied, self._term, self._time = index, term, time
+        if told is not None:
+            told(entry_of(frame), outcome.Value(result) if isinstance(result, Reply) else result)
         if ticket is not None:
-            result = outcome.Value(None) if result is None else result
-            self._tickets.applied(ticket, result)
+            self._tickets.applied(ticket, outcome.Value(None) if result is None else result)
 
     def capture(self) -> Captured:
         """All that is replicated, as it is now: nothing of it is seen half changed.
@@ -203,69 +242,65 @@ class Applier:
         self.changes.skip(index)
         self.applied, self._term, self._time = index, term, time
 
-    def _result(
-        self, entry: Entry, time: float, ticket: Ticket | None
-    ) -> outcome.Outcome[Any] | None:
-        match entry.kind:
-            case Kind.COMMAND:
-                data = stamped_data(entry.payload)
-                return self._run(entry, time, self._command(entry, data, ticket), data)
-            case Kind.CALL:
-                return outcome.Value(self._call(entry, time, ticket))
-            case Kind.SESSION:
-                data = stamped_data(entry.payload)
-                return outcome.Value(self.sessions.manage(entry.index, time, data))
-            case _:
-                return None
-
-    def _call(self, entry: Entry, time: float, ticket: Ticket | None) -> Reply:
+    def _call(
+        self, index: int, term: int, time: float, data: bytes, ticket: Ticket | None
+    ) -> Reply:
         """A command of a session: applied once, however often it stands in the log."""
-        call, data = unpack_call(stamped_data(entry.payload))
-        found = self.sessions.find(call, entry.index, entry.term, time)
+        call, data = unpack_call(data)
+        found = self.sessions.find(call, index, term, time)
         if found is not None:
             return found
-        command = self._command(entry, data, ticket)
-        result = self._run(entry, time, command, data)
-        reply = reply_of(self._vocabulary, entry.index, entry.term, command, result)
+        command = self._command(index, term, data, ticket)
+        value, error = self._run(index, term, time, command, data)
+        reply = reply_of(self._vocabulary, index, term, type(command), value, error)
         self.sessions.keep(call, reply)
         return reply
 
-    def _run(self, entry: Entry, time: float, command: Any, data: bytes) -> outcome.Outcome[Any]:
+    def _run(
+        self, index: int, term: int, time: float, command: Any, data: bytes
+    ) -> tuple[Any, Exception | None]:
+        """What `apply` has returned, or what it raised."""
         announced = Announcements(self._vocabulary, self._announces)
-        applied = Applied(entry.index, entry.term, time, self._context, announced)
+        applied = Applied(index, term, time, self._context, announced)
         try:
-            result = outcome.Value(command.apply(self._machine, applied))
+            value = command.apply(self._machine, applied)
         except _DIFFERS as error:
-            error.add_note(f"raised by the apply of entry {entry.index}; the server stops")
+            error.add_note(f"raised by the apply of entry {index}; the server stops")
             raise
         except Exception as error:  # noqa: BLE001  a result like any other, on every server
-            return outcome.Error(error)
-        self.changes.append(entry.index, announced.datas if self._announces else (data,))
-        return result
+            return None, error
+        self.changes.append(index, announced.datas if self._announces else (data,))
+        return value, None
 
-    def _command(self, entry: Entry, data: bytes, ticket: Ticket | None) -> Any:
+    def _command(self, index: int, term: int, data: bytes, ticket: Ticket | None) -> Any:
         if ticket is not None:
             return ticket.command
         try:
             return self._vocabulary.decode(data)
         except ProtocolError as error:
             raise ProtocolError(
-                f"entry {entry.index} of term {entry.term} can't be applied, and is not skipped: "
+                f"entry {index} of term {term} can't be applied, and is not skipped: "
                 f"{error}.  Does this server run an older program than its cluster?"
             ) from error
 
 
 def reply_of(
-    vocabulary: Vocabulary, index: int, term: int, command: Any, result: outcome.Outcome[Any]
+    vocabulary: Vocabulary,
+    index: int,
+    term: int,
+    given: type[Any],
+    value: Any,
+    error: BaseException | None,
 ) -> Reply:
-    """A command's result in the form in which it is kept and sent."""
-    try:
-        data = vocabulary.result_data(type(command), result.unwrap())
-    except CommandFailed as error:
+    """What a command or query of that class has returned or raised, as it is kept and sent."""
+    if error is None:
+        try:
+            return Reply(Code.VALUE, index, term, vocabulary.result_data(given, value))
+        except CommandFailed as failure:
+            error = failure
+    if isinstance(error, CommandFailed):
         return _raised(index, term, error.error, error.message)
-    except Exception as error:  # noqa: BLE001  what apply raised
-        return _raised(index, term, type(error).__name__, error)
-    return Reply(Code.VALUE, index, term, data)
+    return _raised(index, term, type(error).__name__, error)
 
 
 def _raised(index: int, term: int, name: str, text: object) -> Reply:

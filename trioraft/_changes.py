@@ -21,6 +21,8 @@ class ChangeLog:
 
     def __init__(self) -> None:
         self._changes: deque[Change] = deque()
+        self._sizes: deque[int] = deque()
+        """Of each of them."""
         self._bytes = 0
         self.first = 1
         """Everything that changed from this entry on is here."""
@@ -34,16 +36,18 @@ class ChangeLog:
         """An entry has been applied, and has changed this; the oldest may have to go."""
         if not changes:
             return
+        size = _size(changes)
         self._changes.append((index, tuple(changes)))
-        self._bytes += _size(changes)
+        self._sizes.append(size)
+        self._bytes += size
         while self._bytes > MAX_CHANGES_BYTES and len(self._changes) > 1:
-            gone, lost = self._changes.popleft()
-            self._bytes -= _size(lost)
-            self.first = gone + 1
+            self.first = self._changes.popleft()[0] + 1
+            self._bytes -= self._sizes.popleft()
 
     def skip(self, index: int) -> None:
         """What entries up to `index` have changed came in a snapshot, and can't be told apart."""
         self._changes.clear()
+        self._sizes.clear()
         self._bytes = 0
         self.first = index + 1
 
@@ -56,8 +60,10 @@ class ChangeLog:
             return None
         found: list[Change] = []
         room = MAX_WATCH_BYTES
-        for change in islice(self._changes, self._start(index), None):
-            room -= _size(change[1])
+        start = self._start(index)
+        sizes = islice(self._sizes, start, None)
+        for change, size in zip(islice(self._changes, start, None), sizes, strict=True):
+            room -= size
             if found and room < 0:
                 break
             found.append(change)
@@ -74,4 +80,6 @@ class ChangeLog:
 
 
 def _size(changes: Sequence[bytes]) -> int:
+    if len(changes) == 1:  # of most entries
+        return len(changes[0]) + _OVERHEAD
     return sum(map(len, changes)) + _OVERHEAD * len(changes)

@@ -10,13 +10,21 @@ import attrs
 from attrs import field, frozen
 
 from trioraft._errors import CommandFailed, CommandRejected, ProtocolError
+from trioraft._frozen import checked_frozen
 from trioraft._limits import (
     MAX_COMMAND_BYTES,
     MAX_ENTRY_CHANGES_BYTES,
     MAX_NESTING,
     MAX_RESULT_BYTES,
 )
-from trioraft._wire.strict import MALFORMED, is_deeper, pack, strict_converter, unpack
+from trioraft._wire.strict import (
+    MALFORMED,
+    is_deeper,
+    is_flat,
+    own_pack,
+    strict_converter,
+    unpack,
+)
 
 C = TypeVar("C")
 R_co = TypeVar("R_co", covariant=True)
@@ -28,7 +36,7 @@ _CHANGE_OVERHEAD: Final = 8
 """Bytes that a change takes in a message beside itself, at most."""
 
 
-@frozen
+@checked_frozen
 class Applied:
     """The entry that is being applied: the same on every server, whenever it is applied there."""
 
@@ -145,6 +153,10 @@ def change_name(cls: type[Any]) -> str:
     return name
 
 
+_Reader = tuple[type[Any], Callable[[Any, Any], Any], bool]
+"""A class, what makes one of it from its fields, and whether no field holds lists or maps."""
+
+
 class Vocabulary:
     """The commands and queries of one machine.  No table is global (seed G-75)."""
 
@@ -175,10 +187,13 @@ class Vocabulary:
                 raise ValueError(f"two commands have the name {name!r}")
             self._named[name] = cls
         self._converter = strict_converter(forbid_extra_keys=True)
+        self._pack = own_pack()
+        # What is looked up once, and not for each command.
         self._results: dict[type[Any], Callable[[Any], Any]] = {}
         self._changes: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {}
         """The name of a change's class, and what makes such a change plain."""
-        self._readers: dict[type[Any], Callable[[Any, Any], Any]] = {}
+        self._readers: dict[str, dict[str, _Reader]] = {"apply": {}, "answer": {}}
+        """By verb and name: what reads a command or query from its fields."""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -199,7 +214,7 @@ class Vocabulary:
         if name is None or self._named.get(name) is not cls or getattr(cls, _VERB) != "apply":
             raise CommandRejected(f"the machine has no command {name or cls.__name__!r}")
         try:
-            data = pack([name, self._converter.unstructure(given)])
+            data = self._pack([name, self._converter.unstructure(given)])
             fresh = self.decode(data)
         except (ProtocolError, *MALFORMED) as error:
             raise CommandRejected(f"a malformed command {name!r}: {error}") from error
@@ -219,20 +234,24 @@ class Vocabulary:
 
     def _decode(self, data: bytes, verb: str, noun: str) -> Any:
         plain = unpack(data)
-        # Spelled out: `match` asks whether a list is a sequence, and takes twice as long.
-        if type(plain) is not list or [type(part) for part in plain] != [str, dict]:
+        # Spelled out: `match` asks whether a list is a sequence, and takes four times as long.
+        if type(plain) is not list or len(plain) != 2:
             raise ProtocolError(f"no {noun}: expected a name and its fields")
         name, fields = plain
-        if is_deeper(fields, MAX_NESTING):
+        if type(name) is not str or type(fields) is not dict:
+            raise ProtocolError(f"no {noun}: expected a name and its fields")
+        reader = self._readers[verb].get(name)
+        if reader is None:
+            cls = self.named(name, verb)
+            if cls is None:
+                raise ProtocolError(f"the {noun} {name!r} is unknown here")
+            hook = self._converter.get_structure_hook(cls)
+            reader = self._readers[verb][name] = cls, hook, is_flat(cls)
+        cls, read, is_flat_ = reader
+        if not is_flat_ and is_deeper(fields, MAX_NESTING):
             # What recurses over it in `apply` might reach the end of one server's stack.
             raise ProtocolError(f"the {noun} {name!r} is nested deeper than {MAX_NESTING} levels")
-        cls = self.named(name, verb)
-        if cls is None:
-            raise ProtocolError(f"the {noun} {name!r} is unknown here")
         try:
-            read = self._readers.get(cls)
-            if read is None:
-                read = self._readers[cls] = self._converter.get_structure_hook(cls)
             return read(fields, cls)
         except Exception as error:  # a class's own validators raise what they like
             raise ProtocolError(f"the {noun} {name!r} can't be read: {error}") from error
@@ -271,7 +290,7 @@ class Vocabulary:
             CommandFailed: it has no form as bytes, or too many of them; the same everywhere.
         """
         try:
-            data = pack(self._plain_result(given)(value))
+            data = self._pack(self._plain_result(given)(value))
         except MALFORMED as error:
             name = given.__name__
             raise CommandFailed("ResultUnreadable", f"what {name} returned: {error}") from error
@@ -294,7 +313,7 @@ class Vocabulary:
             known = change_name(cls), self._converter.get_unstructure_hook(cls)
             self._changes[cls] = known
         name, plain = known
-        return pack([name, plain(change)])
+        return self._pack([name, plain(change)])
 
     def _plain_result(self, given: type[Any]) -> Callable[[Any], Any]:
         """Makes what a command or query returns plain; looked up once."""

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from trioraft import _events as say
 from trioraft._announcing import Silence, announce
-from trioraft._applier import Applier
+from trioraft._applier import Applier, Told
 from trioraft._clock import Bell, Clock, Deadline
 from trioraft._commands import Vocabulary
 from trioraft._config import Config
@@ -131,7 +131,9 @@ class Core:
             tickets=self.tickets,
             recent=self.log.recent,
             storage=storage,
-            on_applied=self._applied,
+            on_applied=lambda entries, size: self.keeper.applied(entries, size),
+            watcher=self._watcher,
+            calm=self.log.calm,
             restore=self._restore,
             stopwatch=stopwatch,
         )
@@ -396,8 +398,11 @@ class Core:
         for observer in self._observers:
             observer.restored(self._node, head.index, head.term)
 
+    def _watcher(self) -> Told | None:
+        """Who is told of each entry that is applied, if anybody is."""
+        return self._applied if self._observers or self.hub.watched else None
+
     def _applied(self, entry: Entry, result: outcome.Outcome[Any] | None) -> None:
-        self.keeper.applied(entry)
         for observer in self._observers:
             observer.applied(self._node, entry, result)
         if self.hub.watched:

@@ -9,9 +9,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Final
 
-import outcome
 import trio
 
 from trioraft._applier import reply_of
@@ -145,8 +145,8 @@ class Desk:
     # -- commands ------------------------------------------------------------------------------
 
     def _call(self, calls: Calls) -> None:
-        for number, data in enumerate(calls.calls, calls.first):
-            self._front.call(data, self._telling(number), forwarded=calls.forwarded)
+        tells = map(self._telling, count(calls.first))
+        self._front.call(zip(calls.calls, tells, strict=False), forwarded=calls.forwarded)
 
     def _telling(self, number: int) -> Callable[[Reply], None]:
         def tell(reply: Reply) -> None:
@@ -218,10 +218,14 @@ class Desk:
         vocabulary = self._front.vocabulary
         try:
             query = vocabulary.decode_query(data)
-        except ProtocolError as error:
-            return Code.REJECTED, rejected(str(error)).data
-        result = outcome.capture(query.answer, self._front.machine)
-        reply = reply_of(vocabulary, 0, 0, query, result)
+        except ProtocolError as why:
+            return Code.REJECTED, rejected(str(why)).data
+        value, error = None, None
+        try:
+            value = query.answer(self._front.machine)
+        except Exception as raised:  # noqa: BLE001  it is told
+            error = raised
+        reply = reply_of(vocabulary, 0, 0, type(query), value, error)
         return reply.code, reply.data
 
     def _tell(self, first: int, answer: Answer[Answers]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import trio
+
 from trioraft._clock import Bell
 from trioraft.abc import Batch, Storage
 
@@ -17,6 +19,8 @@ class DiskWriter:
         self._bell = Bell()
         self._write = 0
         self._clear()
+        self._rested = trio.Event()
+        self._rested.set()
 
     def _clear(self) -> None:
         self._state: bytes | None = None
@@ -61,6 +65,17 @@ class DiskWriter:
     def _queued(self, write: int) -> None:
         self._write = write
         self._bell.ring()
+        if self._rested.is_set():
+            self._rested = trio.Event()
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing to write."""
+        return self._rested.is_set()
+
+    async def rest(self) -> None:
+        """Return once there was a moment with nothing to write."""
+        await self._rested.wait()
 
     async def run(self) -> None:
         """Write, for ever; a failure is final and ends the server.
@@ -74,3 +89,5 @@ class DiskWriter:
             self._clear()
             await self._storage.write(batch)
             self._on_persisted(write)
+            if self._write == write:
+                self._rested.set()

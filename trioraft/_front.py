@@ -6,7 +6,7 @@ own; it is forwarded once.  Nobody retries here on anybody's behalf.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import outcome
@@ -47,7 +47,7 @@ from trioraft._sessions import (
 )
 from trioraft._snapshots.form import Summary
 from trioraft._status import Status
-from trioraft._tickets import Lost, Ticket
+from trioraft._tickets import Lost, Result, Ticket
 from trioraft._web_members import Administrator
 from trioraft._wire.asking import Welcome
 from trioraft._wire.frames import Kind
@@ -118,15 +118,17 @@ class Front:
 
     # -- commands ------------------------------------------------------------------------------
 
-    def call(self, data: bytes, tell: Tell, *, forwarded: bool) -> None:
-        """Have a command done, as `pack_call` has made it."""
-        if len(data) > CALL_BYTES + MAX_COMMAND_BYTES:
-            size = len(data) - CALL_BYTES
-            tell(rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
-        elif self._leads:
-            self._take(data, tell)
-        else:
-            self._pass_on(lambda line, asked: line.call(asked), data, tell, forwarded=forwarded)
+    def call(self, calls: Iterable[tuple[bytes, Tell]], *, forwarded: bool) -> None:
+        """Have commands done, each as `pack_call` has made it."""
+        leads, ignorance = self._leads, self._handshake.gate.ignorance
+        for data, tell in calls:
+            if len(data) > CALL_BYTES + MAX_COMMAND_BYTES:
+                size = len(data) - CALL_BYTES
+                tell(rejected(f"a command of {size} bytes; the most is {MAX_COMMAND_BYTES}"))
+            elif leads:
+                self._take(data, tell, ignorance)
+            else:
+                self._pass_on(lambda line, asked: line.call(asked), data, tell, forwarded=forwarded)
 
     def manage(self, verb: str, session: int, tell: Tell, *, forwarded: bool) -> None:
         """Open ("open") a session, keep one alive ("keep"), or be done with it ("close").
@@ -197,7 +199,7 @@ class Front:
         else:
             self.forwarder.forward(ask, data, tell)
 
-    def _take(self, data: bytes, tell: Tell) -> None:
+    def _take(self, data: bytes, tell: Tell, ignorance: Mapping[str | None, str | None]) -> None:
         try:
             call, command_data = unpack_call(data)
             command = self.vocabulary.decode(command_data)
@@ -205,9 +207,8 @@ class Front:
             tell(rejected(str(error)))
             return
         name = name_of(command)
-        ignorant = self._handshake.gate.ignorant_of(name)
-        if ignorant is not None:
-            tell(rejected(f"{ignorant} does not know the command {name!r} yet"))
+        if ignorance[name] is not None:
+            tell(rejected(f"{ignorance[name]} does not know the command {name!r} yet"))
         else:
             kind = Kind.CALL if call.session else Kind.COMMAND
             payload = data if call.session else command_data
@@ -231,7 +232,7 @@ class Front:
         """
         data, _ = self.vocabulary.encode(command)
         packed = pack_call(Call(0, 0, 0) if call is None else call, data)
-        reply = _done(await _told(lambda tell: self.call(packed, tell, forwarded=False)))
+        reply = _done(await _told(lambda tell: self.call([(packed, tell)], forwarded=False)))
         return Done(value_of(type(command), reply), reply.index, reply.term)
 
     async def open_session(self) -> int:
@@ -271,7 +272,7 @@ class Front:
 async def _told(ask: Callable[[Tell], None]) -> Reply:
     """Ask, and wait for what is told."""
     promise: Promise[Reply] = Promise()
-    ask(lambda reply: promise.give(outcome.Value(reply)))
+    ask(promise.keep)
     return await promise.result()
 
 
@@ -287,16 +288,15 @@ def rejected(why: str) -> Reply:
     return Reply(Code.REJECTED, 0, 0, pack(["CommandRejected", why[:MAX_ERROR_CHARACTERS]]))
 
 
-def _telling(
-    tell: Tell, vocabulary: Vocabulary
-) -> Callable[[Ticket, outcome.Outcome[Any] | Lost], None]:
+def _telling(tell: Tell, vocabulary: Vocabulary) -> Callable[[Ticket, Result | Lost], None]:
     """What a ticket calls with its result: tells it in the form in which it is sent."""
 
-    def told(ticket: Ticket, result: outcome.Outcome[Any] | Lost) -> None:
+    def told(ticket: Ticket, result: Result | Lost) -> None:
+        if isinstance(result, Reply):  # first, and no `match`: this is what every call comes to
+            tell(result)
+            return
         index, term = ticket.index, ticket.term
         match result:
-            case outcome.Value(Reply() as reply):
-                tell(reply)
             case outcome.Value(Opened()):
                 tell(Reply(Code.VALUE, index, term))
             case outcome.Value(Kept(was_open)):
@@ -307,7 +307,9 @@ def _telling(
                 tell(Reply(Code.UNKNOWN, index, term))
             case ServerStopped():
                 tell(Reply(Code.STOPPED, 0, 0))
-            case _:
-                tell(reply_of(vocabulary, index, term, ticket.command, result))
+            case outcome.Error(error):
+                tell(reply_of(vocabulary, index, term, type(ticket.command), None, error))
+            case outcome.Value(value):
+                tell(reply_of(vocabulary, index, term, type(ticket.command), value, None))
 
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -39,7 +39,7 @@ class Gate:
         self._initial = initial
         self._known = known
         self._invited = invited
-        self._ignorant: dict[str | None, str | None] = {}
+        self._ignorance = _Ignorance(self._look_for_ignorance)
         """Who does not know which command, by the hellos and the configuration of now."""
         self._judged: Configuration | None = None
         """That configuration."""
@@ -71,8 +71,11 @@ class Gate:
         """Whether it was banned here."""
         return peer in self._banned
 
-    def ignorant_of(self, command: str | None) -> str | None:
+    @property
+    def ignorance(self) -> Mapping[str | None, str | None]:
         """A member that is known not to understand a command, by its last Hello or the cluster.
+
+        By the command's name; None: all understand it.  Good until something else is done.
 
         To such a member an entry with the command would be unreadable, and it would have to stop:
         a rolling upgrade must not stop the servers that are not upgraded yet.
@@ -81,10 +84,8 @@ class Gate:
         newest = configurations[-1] if configurations else None
         if newest is not self._judged:
             self._judged = newest
-            self._ignorant.clear()
-        if command not in self._ignorant:
-            self._ignorant[command] = self._look_for_ignorance(command)
-        return self._ignorant[command]
+            self._ignorance.clear()
+        return self._ignorance
 
     def _look_for_ignorance(self, command: str | None) -> str | None:
         for member in () if self._judged is None else self._judged.members:
@@ -100,7 +101,7 @@ class Gate:
         members = known[-1].names if known else self._initial
         if hello.name in members:
             self._hellos[hello.name] = hello
-            self._ignorant.clear()
+            self._ignorance.clear()
 
     def newest_hello_of(self, name: str) -> Hello | None:
         """What the member of that name said of itself last, in whichever incarnation."""
@@ -182,6 +183,18 @@ class Gate:
         if hello.name not in self._initial:
             return Objection(f"{hello.name} is not in the initial cluster that it names itself")
         return None
+
+
+class _Ignorance(dict[str | None, str | None]):
+    """Looks for what it does not hold yet."""
+
+    def __init__(self, look: Callable[[str | None], str | None]) -> None:
+        super().__init__()
+        self._look = look
+
+    def __missing__(self, command: str | None) -> str | None:
+        found = self[command] = self._look(command)
+        return found
 
 
 def _start_of(hello: Hello) -> str:

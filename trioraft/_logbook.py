@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
+import trio
 from attrs import evolve
 
 from trioraft._clock import Bell, Clock
@@ -24,6 +25,12 @@ from trioraft._wire.codec import configuration_data, entries_of
 from trioraft._wire.frames import Kind, frame, parse_entry, payload_of
 from trioraft._wire.stamps import stamp, stamped_time
 from trioraft.abc import Storage
+
+_CALM: Final = 0.002
+"""Seconds for which applying waits for a write; a slow disk is not waited for."""
+
+_TELLING: Final = 3
+"""Passes of the loop in which a message gets through the link's task and the websocket's."""
 
 _NOOP: Final = (Ticket(b"", kind=Kind.NOOP),)
 
@@ -47,6 +54,7 @@ class LogBook:
         self.writer = DiskWriter(storage, on_persisted)
         self._storage = storage
         self._config = config
+        self._clock = clock
         self._on_fetched = on_fetched
         self._paces: dict[ServerId, Pace] = {}
         self._fetches: deque[fx.Fetch] = deque()
@@ -63,9 +71,9 @@ class LogBook:
         """Frame what a leader appends: these, or a no-op."""
         if not tickets:
             self.time.lead()
-        time = self.time.stamp()
+        time = stamp(self.time.stamp())
         frames = [
-            frame(index, effect.term, ticket.kind, stamp(time, ticket.data))
+            frame(index, effect.term, ticket.kind, time + ticket.data)
             for index, ticket in enumerate(tickets or _NOOP, effect.first)
         ]
         self.recent.append(effect.first, frames)
@@ -89,6 +97,19 @@ class LogBook:
         """An installed snapshot takes the place of all that is here."""
         self.recent.clear(effect.index)
         self.writer.replace(effect.write, effect.kept, (effect.index, effect.term))
+
+    async def calm(self) -> None:
+        """Wait while the disk is written, but not for long, and until that has been told.
+
+        A majority waits for what this server has on disk, and nobody for what a follower has
+        applied.  The machine's `apply` would hold up the thread that writes, for only one of the
+        two can run Python at a time, and the message that says that it is written.
+        """
+        if not self.writer.rests:
+            with self._clock.until(self._clock.now() + _CALM):
+                await self.writer.rest()
+            for _ in range(_TELLING):
+                await trio.lowlevel.checkpoint()
 
     # -- to followers --------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ def welcome(node: Node) -> tuple[Configuration, ...]:
 
     Those that may be in force, and for a leader those of the servers that are leaving, too.
     """
+    if not node.earlier:
+        return node.configurations
     role = node.role
     if isinstance(role, Leading) and any(progress.leaves_after for progress in role.progress):
         return node.configurations

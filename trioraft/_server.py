@@ -401,7 +401,7 @@ class Server(Administration):
 
     def _must_be_understood(self, name: str | None) -> None:
         assert self._handshake is not None
-        ignorant = self._handshake.gate.ignorant_of(name)
+        ignorant = self._handshake.gate.ignorance[name]
         if ignorant is not None:
             raise CommandRejected(f"{ignorant} does not know the command {name!r} yet")
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from trioraft._errors import NotLeaderError, ProtocolError
+from trioraft._frozen import checked_frozen
 from trioraft._limits import MAX_SESSION_BYTES, MAX_SESSIONS, SESSION_WINDOW
 from trioraft._wire.strict import pack, unpack
 
@@ -23,7 +24,7 @@ CALL_BYTES: Final = _CALL.size
 """What a call takes in front of its command."""
 
 
-@frozen
+@checked_frozen
 class Call:
     """Which command of which session."""
 
@@ -46,9 +47,10 @@ def unpack_call(data: bytes) -> tuple[Call, bytes]:
     Raises:
         ProtocolError: it is too short for one.
     """
-    if len(data) < _CALL.size:
+    if len(data) < CALL_BYTES:
         raise ProtocolError("a call that is cut short")
-    return Call(*_CALL.unpack_from(data)), data[_CALL.size :]
+    session, sequence, lowest = _CALL.unpack_from(data)
+    return Call(session, sequence, lowest), data[CALL_BYTES:]
 
 
 class Code(IntEnum):
@@ -84,7 +86,7 @@ def code_of(number: int) -> Code:
     return code
 
 
-@frozen
+@checked_frozen
 class Reply:
     """What became of a command of a session, the same on every server."""
 
@@ -195,8 +197,7 @@ class Sessions:
     def expire(self, time: float) -> None:
         """An entry of this cluster time is applied: whoever was silent for too long is gone."""
         while self._sessions:
-            oldest = next(iter(self._sessions))
-            session = self._sessions[oldest]
+            oldest, session = next(iter(self._sessions.items()))
             if session.used_at + session.seconds >= time:
                 break
             self._end(oldest)
@@ -233,10 +234,14 @@ class Sessions:
         session = self._touch(call.session, time)
         if session is None:
             return Reply(Code.EXPIRED, index, term)
-        self._forget(session, max(call.lowest, call.sequence - SESSION_WINDOW + 1))
-        if call.sequence < session.lowest or call.sequence in session.dropped:
+        sequence, lowest = call.sequence, call.lowest
+        if lowest <= sequence - SESSION_WINDOW:
+            lowest = sequence - SESSION_WINDOW + 1
+        if lowest > session.lowest:
+            self._forget(session, lowest)
+        if sequence < session.lowest or sequence in session.dropped:
             return Reply(Code.FORGOTTEN, index, term)
-        return session.kept.get(call.sequence)
+        return session.kept.get(sequence)
 
     def keep(self, call: Call, reply: Reply) -> None:
         """The command has been applied: remember what it came to."""
@@ -284,8 +289,6 @@ class Sessions:
 
     def _forget(self, session: _Session, lowest: int) -> None:
         """The client has heard of, or given up, all commands before `lowest`."""
-        if lowest <= session.lowest:
-            return
         session.lowest = lowest
         # They were applied nearly in order: what stays here for a while behind a later one is
         # below the bound, and so it is found no more.

@@ -13,6 +13,7 @@ from typing import Any
 
 import outcome
 import trio
+from attrs import define
 
 from trioraft._clock import Bell
 from trioraft._errors import InternalError, NotLeaderError, OutcomeUnknown, ServerStopped
@@ -23,53 +24,34 @@ from trioraft._limits import (
     MAX_PENDING_COMMANDS,
 )
 from trioraft._promise import Promise
+from trioraft._sessions import Reply
 from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
 
 Lost = NotLeaderError | OutcomeUnknown | ServerStopped
+Result = outcome.Outcome[Any] | Reply
+"""What came of an entry: of a session's command it is in the form in which it is kept."""
 
 
-class Ticket(Promise[Any]):
+@define(eq=False)
+class Ticket:
     """One entry, most often a command, on its way to its result."""
 
-    __slots__ = ("_tell", "command", "data", "index", "kind", "term")
+    data: bytes
+    """The payload of the entry, without the time."""
+    command: Any = None
+    """What a command's bytes hold."""
+    kind: Kind = Kind.COMMAND
+    tell: Callable[[Ticket, Result | Lost], None] | None = None
+    """Called once, with the result or with why there is none; None: nobody wants to know."""
+    index: int = 0
+    """Of the entry; 0 as long as it queues."""
+    term: int = 0
 
-    def __init__(
-        self,
-        data: bytes,
-        command: Any = None,
-        kind: Kind = Kind.COMMAND,
-        tell: Callable[[Ticket, outcome.Outcome[Any] | Lost], None] | None = None,
-    ) -> None:
-        """Describe it.
-
-        Args:
-            data: the payload of the entry, without the time.
-            command: what a command's bytes hold.
-            kind: of the entry.
-            tell: called with the result, or with why there is none; without it one task may wait.
-        """
-        super().__init__()
-        self.data = data
-        self.command = command
-        self.kind = kind
-        self.index = 0
-        self.term = 0
-        self._tell = tell
-
-    def resolve(self, result: outcome.Outcome[Any]) -> None:
-        """The entry was applied, and this came of it."""
-        if self._tell is not None:
-            self._tell(self, result)
-        else:
-            self.give(result)
-
-    def lose(self, why: Lost) -> None:
-        """Nobody here will learn what comes of it."""
-        if self._tell is not None:
-            self._tell(self, why)
-        else:
-            self.give(outcome.Error(why))
+    def resolve(self, result: Result | Lost) -> None:
+        """This came of it, or nobody here will learn what did."""
+        if self.tell is not None:
+            self.tell(self, result)
 
 
 class Tickets:
@@ -109,9 +91,23 @@ class Tickets:
 
         A caller that is cancelled while the command still queues withdraws it.
         """
+        promise: Promise[Any] = Promise()
+
+        def give(_: Ticket, result: Result | Lost) -> None:
+            match result:
+                case outcome.Value(value):
+                    promise.keep(value)
+                case outcome.Error(error):
+                    promise.fail(error)
+                case Exception():
+                    promise.fail(result)
+                case reply:
+                    promise.keep(reply)
+
+        ticket.tell = give
         self.submit(ticket)
         try:
-            return await ticket.result()
+            return await promise.result()
         except trio.Cancelled:
             if not ticket.index and ticket in self._queue:
                 self._queue.remove(ticket)
@@ -140,7 +136,8 @@ class Tickets:
     def appended(self, tickets: Sequence[Ticket], first: int, term: int) -> None:
         """The commands stand in the log, from index `first` on."""
         for index, ticket in enumerate(tickets, first):
-            ticket.index, ticket.term = index, term
+            ticket.index = index
+            ticket.term = term
             self._appended[index] = ticket
 
     def at(self, index: int, term: int) -> Ticket | None:
@@ -148,17 +145,18 @@ class Tickets:
         ticket = self._appended.get(index)
         return ticket if ticket is not None and ticket.term == term else None
 
-    def applied(self, ticket: Ticket, result: outcome.Outcome[Any]) -> None:
+    def applied(self, ticket: Ticket, result: Result) -> None:
         """The command's entry was applied."""
         del self._appended[ticket.index]
         self._leave(ticket)
-        ticket.resolve(result)
+        if ticket.tell is not None:
+            ticket.tell(ticket, result)
 
     def refuse(self, tickets: Sequence[Ticket], error: NotLeaderError) -> None:
         """The commands were taken from the queue, and not appended."""
         for ticket in tickets:
             self._leave(ticket)
-            ticket.lose(_copy_of(error))
+            ticket.resolve(_copy_of(error))
 
     def leadership_lost(self, commit: int, cluster: str, error: NotLeaderError) -> None:
         """Answer all that the tenure held, but for what is committed: the applier answers that."""
@@ -177,7 +175,7 @@ class Tickets:
         """Answer everybody: the server ends."""
         for ticket in self._queue:
             self._leave(ticket)
-            ticket.lose(ServerStopped("the server stopped; nothing was done"))
+            ticket.resolve(ServerStopped("the server stopped; nothing was done"))
         self._queue.clear()
         for ticket in self._appended.values():
             self._give_up(ticket, cluster, "the server stopped")
@@ -188,12 +186,13 @@ class Tickets:
         entry = f"entry {ticket.index} of term {ticket.term}"
         error = OutcomeUnknown(f"{why} before {entry} was known to be committed", handle)
         self._leave(ticket)
-        ticket.lose(error)
+        ticket.resolve(error)
 
     def _leave(self, ticket: Ticket) -> None:
         self._count -= 1
         self._bytes -= len(ticket.data)
-        self._let_one_in()
+        if self._in_front:
+            self._let_one_in()
 
 
 def handle_of(cluster: str, index: int, term: int) -> bytes:

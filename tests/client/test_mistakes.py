@@ -131,6 +131,14 @@ def test_what_is_announced_is_refused_at_once() -> None:
     assert taken.datas == [pack(["Came", {"who": "ann"}])]
 
 
+@trioraft.command("anything")
+@attrs.frozen
+class Anything:
+    what: Any
+
+    def apply(self, machine: object, applied: trioraft.Applied) -> None: ...
+
+
 @pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: {"a": inner, "b": 1}])
 def test_nesting_is_bounded(make: Any) -> None:
     """What recurses over it in `apply` might reach the end of one server's stack."""
@@ -141,8 +149,10 @@ def test_nesting_is_bounded(make: Any) -> None:
     assert is_deeper(make(value), MAX_NESTING)
     deep: Any = {}
     for _ in range(MAX_NESTING):
-        deep = {"text": deep}
+        deep = {"what": deep}
     with pytest.raises(trioraft.ProtocolError, match="nested deeper"):
+        Vocabulary([Anything]).decode(pack(["anything", {"what": deep}]))
+    with pytest.raises(trioraft.ProtocolError, match="expected str, got dict"):
         Vocabulary([Say]).decode(pack(["say", {"text": deep}]))
 
 

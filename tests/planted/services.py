@@ -12,10 +12,10 @@ SERVICES: Final = (
     Bug(
         name="entry applied twice",
         file="_applier.py",
-        old="            result = outcome.Value(command.apply(self._machine, applied))\n",
-        new="            if not self._tickets.at(entry.index, entry.term) and entry.index <= 4:\n"
+        old="            value = command.apply(self._machine, applied)\n",
+        new="            if not self._tickets.at(index, term) and index <= 4:\n"
         "                command.apply(self._machine, applied)\n"
-        "            result = outcome.Value(command.apply(self._machine, applied))\n",
+        "            value = command.apply(self._machine, applied)\n",
         story="who has nobody to answer applies the first command once more: etcd-io/raft 8ecce32",
     ),
     Bug(
@@ -28,8 +28,8 @@ SERVICES: Final = (
         also=(
             Change(
                 "_applier.py",
-                "        if entry.index != self.applied + 1:\n",
-                "        if entry.index > self.applied + 1:\n",
+                "        if index != self.applied + 1:\n",
+                "        if index > self.applied + 1:\n",
             ),
         ),
     ),
@@ -44,18 +44,19 @@ SERVICES: Final = (
         also=(
             Change(
                 "_applier.py",
-                "        if entry.index != self.applied + 1:\n",
-                "        if entry.index < self.applied + 1:\n",
+                "        if index != self.applied + 1:\n",
+                "        if index < self.applied + 1:\n",
             ),
         ),
     ),
     Bug(
         name="unreadable entry skipped",
         file="_applier.py",
-        old="        result = self._result(entry, time, ticket)\n",
-        new="        try:\n"
-        "            result = self._result(entry, time, ticket)\n"
-        "        except ProtocolError as error:\n            result = outcome.Error(error)\n",
+        old="                    self._apply(frame, told)\n",
+        new="                    try:\n"
+        "                        self._apply(frame, told)\n"
+        "                    except ProtocolError:\n"
+        "                        self.applied += 1\n",
         story="a server that cannot read a command goes on behind it, and replicas differ: goraft, "
         "databendlabs/openraft dd29c2e9",
         directed="tests/server/test_commands.py"
@@ -73,16 +74,16 @@ SERVICES: Final = (
     Bug(
         name="answered before it is applied",
         file="_applier.py",
-        old="        ticket = self._tickets.at(entry.index, entry.term)\n",
-        new="        ticket = self._tickets.at(entry.index, entry.term)\n"
+        old="        ticket = self._tickets.at(index, term)\n",
+        new="        ticket = self._tickets.at(index, term)\n"
         "        if ticket is not None:\n"
         "            self._tickets.applied(ticket, outcome.Value(None))\n",
         also=(
             Change(
                 "_applier.py",
                 "        if ticket is not None:\n"
-                "            result = outcome.Value(None) if result is None else result\n"
-                "            self._tickets.applied(ticket, result)\n",
+                "            self._tickets.applied(ticket, outcome.Value(None) "
+                "if result is None else result)\n",
                 "",
             ),
         ),
@@ -92,8 +93,8 @@ SERVICES: Final = (
     Bug(
         name="answered when it is appended",
         file="_tickets.py",
-        old="            ticket.index, ticket.term = index, term\n",
-        new="            ticket.index, ticket.term = index, term\n"
+        old="            ticket.index = index\n            ticket.term = term\n",
+        new="            ticket.index = index\n            ticket.term = term\n"
         "            ticket.resolve(outcome.Value(None))\n",
         story="a caller hears that its command is done when one server has it: Redis, by Jepsen",
     ),

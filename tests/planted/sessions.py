@@ -24,8 +24,8 @@ SESSIONS: Final = (
     Bug(
         name="command below the lowest applied",
         file=_TABLE,
-        old="        if call.sequence < session.lowest or call.sequence in session.dropped:\n",
-        new="        if call.sequence in session.dropped:\n",
+        old="        if sequence < session.lowest or sequence in session.dropped:\n",
+        new="        if sequence in session.dropped:\n",
         story="a late copy of a command whose result was dropped is done again",
         directed=_SESSIONS + "test_a_command_below_the_lowest_unanswered_one_is_never_applied",
         profile="disorder",
@@ -34,8 +34,8 @@ SESSIONS: Final = (
     Bug(
         name="command with a dropped result applied",
         file=_TABLE,
-        old="        if call.sequence < session.lowest or call.sequence in session.dropped:\n",
-        new="        if call.sequence < session.lowest:\n",
+        old="        if sequence < session.lowest or sequence in session.dropped:\n",
+        new="        if sequence < session.lowest:\n",
         story="a retry of a command whose result took too many bytes is done again",
         directed=_SESSIONS + "test_results_are_dropped_from_who_was_silent_for_longest",
         unseen="no run has so many results",
@@ -71,8 +71,8 @@ SESSIONS: Final = (
     Bug(
         name="result of another command of the session",
         file=_TABLE,
-        old="        return session.kept.get(call.sequence)\n",
-        new="        known = call.sequence in session.kept\n"
+        old="        return session.kept.get(sequence)\n",
+        new="        known = sequence in session.kept\n"
         "        return next(reversed(session.kept.values())) if known else None\n",
         story="only the newest result is remembered, and told to every retry: pipelined commands "
         "against a table of `<= last`",
@@ -82,8 +82,8 @@ SESSIONS: Final = (
     Bug(
         name="commands below the newest taken for duplicates",
         file=_TABLE,
-        old="        self._forget(session, max(call.lowest, call.sequence - SESSION_WINDOW + 1))\n",
-        new="        self._forget(session, call.sequence)\n",
+        old="        if lowest <= sequence - SESSION_WINDOW:\n",
+        new="        lowest = sequence\n        if lowest <= sequence - SESSION_WINDOW:\n",
         story="duplicates are found by `<= last`, so that a pipelined command that comes late is "
         "never done",
         directed=_SESSIONS
@@ -221,8 +221,8 @@ SESSIONS: Final = (
     Bug(
         name="retry told another entry",
         file=_TABLE,
-        old="        return session.kept.get(call.sequence)\n",
-        new="        kept = session.kept.get(call.sequence)\n"
+        old="        return session.kept.get(sequence)\n",
+        new="        kept = session.kept.get(sequence)\n"
         "        return kept and Reply(kept.code, index, term, kept.data)\n",
         story="a retry is told that it was done where it only stood again",
         directed=_SESSIONS

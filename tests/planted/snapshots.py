@@ -249,8 +249,9 @@ SNAPSHOTS: Final = (
     Bug(
         name="applied not moved by a snapshot",
         file="_applier.py",
-        old="        self.applied, self._term, self._time = index, term, time\n",
-        new="        self._term, self._time = term, time\n",
+        old="        self.changes.skip(index)\n"
+        "        self.applied, self._term, self._time = index, term, time\n",
+        new="        self.changes.skip(index)\n        self._term, self._time = term, time\n",
         story="entries that the snapshot holds are asked for once more",
         directed="tests/services/test_applier.py"
         "::test_nobody_asks_a_machine_that_is_being_restored",

@@ -157,5 +157,9 @@ class Count:
         return len(machine.seen)
 
 
+async def calm() -> None:
+    """No disk is written that an applier might wait for."""
+
+
 def noop(index: int, term: int = 1) -> bytes:
     return frame(index, term, Kind.NOOP, stamp(0.0))

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -24,7 +25,7 @@ from trioraft._wire.frames import FrameError, Kind, frame
 from trioraft._wire.stamps import stamp
 from trioraft._wire.strict import pack
 
-from .fakes import Count, Fail, FakeStorage, Machine, Note, noop
+from .fakes import Count, Fail, FakeStorage, Machine, Note, calm, noop
 
 VOCABULARY = Vocabulary([Note, Fail, Count])
 
@@ -51,6 +52,8 @@ class World:
         self.recent.append(len(stored) + 1, recent)
         self.storage = FakeStorage([*stored, *recent])
         self.told: list[Entry] = []
+        self.results: list[Any] = []
+        self.counted: list[tuple[int, int]] = []
         self.slow: list[SlowMachine] = []
         self.on_told: Callable[[Entry], None] = lambda entry: None
         self.snapshot = (0, 0, 0.0)
@@ -61,7 +64,9 @@ class World:
             tickets=self.tickets,
             recent=self.recent,
             storage=self.storage,
-            on_applied=self._tell,
+            on_applied=lambda entries, size: self.counted.append((entries, size)),
+            watcher=lambda: self._tell,
+            calm=calm,
             restore=self.restore,
             stopwatch=Stopwatch(Clock(), 0.05, self.slow.append),
         )
@@ -94,7 +99,7 @@ class World:
         raise AssertionError("run returned")
 
     def ticket(self, index: int, term: int, command: Any) -> Ticket:
-        ticket = Ticket(b"", command)
+        ticket = Ticket(b"", command, tell=lambda _, result: self.results.append(result))
         self.tickets.appended([ticket], index, term)
         return ticket
 
@@ -181,9 +186,9 @@ async def test_a_turn_can_be_cancelled_and_taken_up_again() -> None:
 
 async def test_the_caller_gets_what_apply_returned() -> None:
     world = World([note(1, 7)])
-    ticket = world.ticket(1, 1, Note(7))
+    world.ticket(1, 1, Note(7))
     await world.run_to(1)
-    assert await ticket.result() == 70
+    assert world.results == [outcome.Value(70)]
     assert world.tickets.at(1, 1) is None
 
 
@@ -207,10 +212,11 @@ async def test_an_entry_of_another_term_answers_nobody() -> None:
 @pytest.mark.parametrize(("how", "error"), [("value", ValueError), ("group", ExceptionGroup)])
 async def test_what_apply_raises_is_a_result(how: str, error: type[Exception]) -> None:
     world = World([fail(1, how), note(2, 2), fail(3, how)])
-    ticket = world.ticket(1, 1, Fail(how))
+    world.ticket(1, 1, Fail(how))
     await world.run_to(3)
+    (result,) = world.results
     with pytest.raises(error):
-        await ticket.result()
+        result.unwrap()
     assert world.machine.values == [2], "and the next entry is applied, waited for or not"
     assert [entry.index for entry in world.told] == [1, 2, 3]
 

@@ -198,7 +198,7 @@ def test_learners_are_asked_what_they_know_as_well() -> None:
     known = attrs.evolve(later(5, "a", "b"), learners=(learner,))
     a = formed("a", known)
     gate = Gate(a.hello, ABC, lambda: [known], a.invited.append)
-    assert gate.ignorant_of("put") == "d"
+    assert gate.ignorance["put"] == "d"
 
 
 # -- the genesis of a newcomer -----------------------------------------------------------------

@@ -492,7 +492,7 @@ async def test_who_is_refused_leaves_no_trace(autojump_clock: MockClock) -> None
     await meet(Node("b", ABC, configuration(*ABC, cluster="c2"), starts=9, commands=()), a)
     b = Node("b", ABC, configuration(*ABC), starts=1)
     assert (await meet(b, a)).accepted == b.id
-    assert a.shake.gate.ignorant_of("put") is None
+    assert a.shake.gate.ignorance["put"] is None
 
 
 # -- nonsense and silence ----------------------------------------------------------------------
@@ -618,16 +618,16 @@ async def test_the_address_it_listens_at_is_said_from_then_on(autojump_clock: Mo
 
 async def test_a_member_that_does_not_know_a_command_is_named(autojump_clock: MockClock) -> None:
     a = Node("a", ABC, configuration(*ABC))
-    assert a.shake.gate.ignorant_of("put") is None
-    assert a.shake.gate.ignorant_of("new") == "b", "by the genesis: nobody else may know it"
+    assert a.shake.gate.ignorance["put"] is None
+    assert a.shake.gate.ignorance["new"] == "b", "by the genesis: nobody else may know it"
     for name in "bc":
-        assert a.shake.gate.ignorant_of("new") == name
+        assert a.shake.gate.ignorance["new"] == name
         upgraded = Node(name, ABC, configuration(*ABC), commands=("new", "put"))
         await meet(upgraded, a)
-    assert a.shake.gate.ignorant_of("new") is None
+    assert a.shake.gate.ignorance["new"] is None
     await meet(a, Node("b", ABC, configuration(*ABC), starts=2, commands=("put",)))
-    assert a.shake.gate.ignorant_of("new") == "b"
-    assert Node("a", ABC).shake.gate.ignorant_of("new") is None
+    assert a.shake.gate.ignorance["new"] == "b"
+    assert Node("a", ABC).shake.gate.ignorance["new"] is None
 
 
 async def test_a_listener_whose_dialler_is_gone_is_done(autojump_clock: MockClock) -> None:

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from trioraft import NotLeaderError, OutcomeUnknown, ServerStopped
 from trioraft import _tickets as module
 from trioraft._limits import MAX_APPEND_BYTES, MAX_LOG_ENTRIES_PER_REQUEST, MAX_PENDING_COMMANDS
+from trioraft._promise import Promise
 from trioraft._tickets import Ticket, Tickets
 
 NOT_LEADER = NotLeaderError("n2", "ws://n2", 7)
@@ -147,9 +148,9 @@ async def test_a_command_is_found_by_index_and_term() -> None:
 
 
 async def test_an_answer_that_is_there_already_is_not_waited_for() -> None:
-    ticket = Ticket(b"", "a")
-    ticket.resolve(outcome.Value(1))
-    assert await ticket.result() == 1
+    promise: Promise[int] = Promise()
+    promise.keep(1)
+    assert await promise.result() == 1
 
 
 async def test_refused_commands_answer_with_an_error_of_their_own() -> None:

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.rules.worlds import take
 from tests.server.puppets import Line, Puppet
-from tests.services.fakes import Fail, FakeStorage, Machine, Note, Wire, connected
+from tests.services.fakes import Fail, FakeStorage, Machine, Note, Wire, calm, connected
 from trioraft import Config, StorageError
 from trioraft._applier import Applier
 from trioraft._clock import Clock
@@ -182,7 +182,9 @@ class World:
             tickets=Tickets(),
             recent=self.recent,
             storage=self.storage,
-            on_applied=lambda entry, _: self.keeper.applied(entry),
+            on_applied=lambda entries, size: self.keeper.applied(entries, size),
+            watcher=lambda: None,
+            calm=calm,
             restore=self._restore,
             stopwatch=stopwatch,
         )

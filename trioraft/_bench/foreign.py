@@ -10,7 +10,6 @@ import time
 from collections import deque
 from typing import Any, Final
 
-import outcome
 import trio
 
 from trioraft._bench.loop import AFTER_AN_ERROR, Tally, keys
@@ -188,4 +187,4 @@ class _Asking:
         """Hand each answer to whoever waits for it."""
         while True:
             for number, code, *_ in await self._wire.results():
-                self._answers.pop(number).give(outcome.Value(code))
+                self._answers.pop(number).keep(code)

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import outcome
-
 from trioraft._clock import Clock
 from trioraft._errors import ProtocolError
 from trioraft._limits import MAX_APPEND_BYTES, MAX_CALLS_PER_MESSAGE
@@ -72,7 +70,7 @@ class Asked(Promise[Reply]):
         if self.tell is not None:
             self.tell(reply)
         else:
-            self.give(outcome.Value(reply))
+            self.keep(reply)
 
 
 class Line:
@@ -144,7 +142,7 @@ class Line:
     def ask(self, question: Question) -> None:
         """Ask a query."""
         if not self.is_open:
-            question.give(outcome.Value((_no_answer(), 0)))
+            question.keep((_no_answer(), 0))
             return
         if not self._questions:
             self._conversation.post(self._next_questions)
@@ -246,7 +244,7 @@ class Line:
                 case Changes() as changes:
                     promise = self._watching.pop(changes.number, None)
                     if promise is not None:
-                        promise.give(outcome.Value(changes))
+                        promise.keep(changes)
                 case Welcome() as welcome:
                     self.welcome = welcome
                     on_welcome(welcome)
@@ -274,7 +272,7 @@ class Line:
         questions = self._told.pop(told.first, [])
         count = len(told.answers) if told.code == Code.VALUE else len(questions)
         for place, question in enumerate(questions[:count]):
-            question.give(outcome.Value((told, place)))
+            question.keep((told, place))
         if count < len(questions):
             self._told[told.first] = questions[count:]
 
@@ -291,9 +289,9 @@ class Line:
         self._questions.clear()
         self._told.clear()
         for question in questions:
-            question.give(outcome.Value((_no_answer(), 0)))
+            question.keep((_no_answer(), 0))
         for number, promise in self._watching.items():
-            promise.give(outcome.Value(Changes(number, Code.NOT_LEADER)))
+            promise.keep(Changes(number, Code.NOT_LEADER))
         self._watching.clear()
 
 

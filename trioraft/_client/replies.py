@@ -23,7 +23,15 @@ from trioraft._sessions import Code, Reply
 from trioraft._wire.strict import strict_converter, unpack
 
 _CONVERTER: Final = strict_converter(forbid_extra_keys=True)
-_result_type: Final[Callable[[Any], Any]] = cache(result_type)
+
+
+def _find_reader(given: Any) -> tuple[Callable[[Any, Any], Any], Any]:
+    """What reads the results of a command or query, and their type."""
+    of = result_type(given)
+    return _CONVERTER.get_structure_hook(of), of
+
+
+_reader: Final[Callable[[Any], tuple[Callable[[Any, Any], Any], Any]]] = cache(_find_reader)
 
 
 def value_of(given: type[Any] | None, reply: Reply) -> Any:
@@ -34,7 +42,10 @@ def value_of(given: type[Any] | None, reply: Reply) -> Any:
     """
     try:
         plain = unpack(reply.data, any_keys=True)
-        return plain if given is None else _CONVERTER.structure(plain, _result_type(given))
+        if given is None:
+            return plain
+        read, of = _reader(given)
+        return read(plain, of)
     except Exception as error:  # a class's own validators raise what they like
         raise CommandFailed("ResultUnreadable", f"the result can't be read: {error}") from error
 

@@ -20,21 +20,24 @@ class Room:
         """Whether nothing more is let in for now."""
         return self.count >= MAX_CLIENT_COMMANDS or self.bytes >= MAX_CLIENT_BYTES
 
-    async def take(self, size: int) -> None:
-        """Wait in front until there is room, and take it; whoever does gives it back."""
-        # No context manager: an asynchronous one costs more than the rest of a command's call.
-        await trio.lowlevel.checkpoint_if_cancelled()
+    async def wait(self) -> None:
+        """Wait in front until there is room; whoever did takes it at once."""
         while self.is_full:
             await self._in_front.park()
+
+    def take(self, size: int) -> None:
+        """Take room; whoever does gives it back."""
         self.count += 1
         self.bytes += size
-        self._let_one_in()  # and that one lets the next one in, as long as there is room
+        if self._in_front:
+            self._let_one_in()  # and that one lets the next one in, as long as there is room
 
     def give_back(self, size: int) -> None:
         """There is room for another one."""
         self.count -= 1
         self.bytes -= size
-        self._let_one_in()
+        if self._in_front:
+            self._let_one_in()
 
     def _let_one_in(self) -> None:
         if not self.is_full:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from trioraft._commands import name_of
@@ -14,14 +17,25 @@ _CONVERTER: Final = strict_converter(forbid_extra_keys=True)
 _MOST: Final = 1 << 63
 
 
+def _find_writer(given: Any) -> Callable[[Any], Any]:
+    """What makes a command or query of a class plain."""
+    return _CONVERTER.get_unstructure_hook(given)
+
+
+_writer: Final[Callable[[Any], Callable[[Any], Any]]] = cache(_find_writer)
+
+
 class Session:
     """What the servers know this client by."""
 
     def __init__(self, id: int) -> None:
         self.id = id
         self.newest = 0
-        self.unanswered: dict[int, None] = {}
-        """The sequences of commands whose outcome somebody may still want, oldest first."""
+        self.unanswered: OrderedDict[int, None] = OrderedDict()
+        """The sequences of commands whose outcome somebody may still want, oldest first.
+
+        A `dict` that loses its oldest keys takes ever longer to find the next one.
+        """
 
     @property
     def lowest(self) -> int:
@@ -52,7 +66,7 @@ def encoded(given: Any) -> bytes:
     if name is None:
         raise CommandRejected(f"{type(given).__name__} lacks @trioraft.command or @trioraft.query")
     try:
-        data = pack([name, _CONVERTER.unstructure(given)])
+        data = pack([name, _writer(type(given))(given)])
     except MALFORMED as error:
         raise CommandRejected(f"a malformed {name!r}: {error}") from error
     if len(data) > MAX_COMMAND_BYTES:

@@ -11,7 +11,6 @@ from functools import partial
 from random import Random
 from typing import Any, BinaryIO, Final, NoReturn, Protocol
 
-import outcome
 import trio
 
 from trioraft._applier import Applier, Captured
@@ -36,7 +35,6 @@ from trioraft._snapshots.form import (
 )
 from trioraft._snapshots.naming import Offered, id_of, name_of, offer_of, verify_as
 from trioraft._stopwatch import Stopwatch
-from trioraft._wire.frames import FRAME_OVERHEAD, Entry
 from trioraft.abc import SnapshotId, SnapshotStore
 
 _LOG: Final = logging.getLogger("trioraft.server")
@@ -176,10 +174,9 @@ class Keeper:
 
     # -- taking --------------------------------------------------------------------------------
 
-    def applied(self, entry: Entry) -> None:
-        """An entry was applied: perhaps it is time for the next snapshot."""
-        self._entries += 1
-        size = len(entry.payload) + FRAME_OVERHEAD
+    def applied(self, entries: int, size: int) -> None:
+        """So many entries, of so many bytes, were applied: is it time for the next snapshot?"""
+        self._entries += entries
         self._bytes += size
         self._total += size
         if self._is_due:
@@ -224,7 +221,7 @@ class Keeper:
         """No more will be taken."""
         self._ended = True
         for promise in self._asking:
-            promise.give(outcome.Error(ServerStopped("the server stopped")))
+            promise.fail(ServerStopped("the server stopped"))
         self._asking.clear()
 
     async def run(self) -> NoReturn:
@@ -239,7 +236,10 @@ class Keeper:
             taken = await self._take()
             answered, self._asking = self._asking[:asking], self._asking[asking:]
             for promise in answered:
-                promise.give(_outcome_of(taken))
+                if isinstance(taken, Exception):
+                    promise.fail(taken)
+                else:
+                    promise.keep(taken)
             if self._asking:
                 self._due.ring()
 
@@ -398,11 +398,6 @@ def _recovering() -> Iterator[None]:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise StorageError(f"the machine can't recover from its snapshot: {what}") from error
-
-
-def _outcome_of(taken: Summary | Exception) -> outcome.Outcome[Summary]:
-    """A new one for each: an outcome can be used once."""
-    return outcome.Error(taken) if isinstance(taken, Exception) else outcome.Value(taken)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ import struct
 import zlib
 from typing import Final
 
-from attrs import frozen
-
 from trioraft._errors import ProtocolError
+from trioraft._frozen import checked_frozen
 
 _HEADER: Final = struct.Struct("<IIQQB")
+_LENGTH: Final = struct.Struct("<II")
 _IDENTITY: Final = struct.Struct("<QQB")
 _CHECKED: Final = 8  # the checksum covers what lies behind length and itself
 
@@ -40,7 +40,7 @@ KINDS: Final = frozenset(int(kind) for kind in Kind)
 _KIND: Final = {int(kind): kind for kind in Kind}
 
 
-@frozen
+@checked_frozen
 class Entry:
     """One entry of the log, taken apart."""
 
@@ -65,8 +65,9 @@ class FrameError(ProtocolError):
 
 def frame(index: int, term: int, kind: Kind, payload: bytes) -> bytes:
     """The entry as bytes."""
-    crc = zlib.crc32(payload, zlib.crc32(_IDENTITY.pack(index, term, kind)))
-    return _HEADER.pack(len(payload), crc, index, term, kind) + payload
+    names = _IDENTITY.pack(index, term, kind)
+    crc = zlib.crc32(payload, zlib.crc32(names))
+    return _LENGTH.pack(len(payload), crc) + names + payload
 
 
 def identity(whole: bytes) -> tuple[int, int]:
@@ -103,10 +104,19 @@ def parse_entry(whole: bytes) -> Entry:
     Raises:
         FrameError: it is none.
     """
+    check_frame(whole)
+    return entry_of(whole)
+
+
+def check_frame(whole: bytes) -> None:
+    """See that this is one good frame.
+
+    Raises:
+        FrameError: it is none.
+    """
     frames = cut_frames(whole)
     if len(frames) != 1:
         raise FrameError(0, f"expected one frame, got {len(frames)}")
-    return entry_of(whole)
 
 
 def cut_frames(data: bytes) -> list[bytes]:
@@ -120,7 +130,7 @@ def cut_frames(data: bytes) -> list[bytes]:
     frames: list[bytes] = []
     offset, end = 0, len(data)
     expected, newest = 0, 0
-    unpack, crc32 = _HEADER.unpack_from, zlib.crc32
+    unpack, crc32, view = _HEADER.unpack_from, zlib.crc32, memoryview(data)
     while offset < end:
         if end - offset < FRAME_OVERHEAD:
             raise FrameError(offset, "a frame's header is cut short")
@@ -128,13 +138,12 @@ def cut_frames(data: bytes) -> list[bytes]:
         stop = offset + FRAME_OVERHEAD + length
         if stop > end:
             raise FrameError(offset, "a frame is cut short")
-        whole = data[offset:stop]
-        if crc32(memoryview(whole)[_CHECKED:]) != crc:
+        if crc32(view[offset + _CHECKED : stop]) != crc:
             raise FrameError(offset, "a frame's checksum does not match")
         if kind not in KINDS:
             raise FrameError(offset, f"a frame of the unknown kind {kind}")
         if index == 0 or term == 0 or (frames and (index != expected or term < newest)):
             raise FrameError(offset, f"entry {index} of term {term} does not follow")
-        frames.append(whole)
+        frames.append(data[offset:stop])
         expected, newest, offset = index + 1, term, stop
     return frames

@@ -12,6 +12,7 @@ from attrs import frozen
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
 import trioraft
+from trioraft._frozen import checked_frozen
 from trioraft.recipes._checks import size
 
 R = TypeVar("R")
@@ -20,7 +21,7 @@ MAX_ANSWER_BYTES: Final = 1 << 19
 """The most keys and values, in bytes of UTF-8, in one page or in the results of a transaction."""
 
 
-@frozen
+@checked_frozen
 class Found:
     """What is under a key."""
 
@@ -39,7 +40,7 @@ class Page:
     """What to give as `after` to get the next page; None: there is no more."""
 
 
-@frozen
+@checked_frozen
 class Changed:
     """What is announced to watchers: a key has another value now."""
 
@@ -87,6 +88,22 @@ class Shelf:
                 return Page(tuple(items), items[-1].key)
             items.append(found)
         return Page(tuple(items), None)
+
+    def put(self, key: str, value: str, applied: trioraft.Applied) -> str | None:
+        """Put a value under a key, announce it, and return the one before it; or None.
+
+        What `atomically` does with a draft of one `put`, in a third of the time.
+        """
+        before: Found | None = self._found.get(key)
+        version = self.version + 1
+        applied.announce(Changed(key, value, version))
+        found = Found(key, value, version)
+        if before is None:
+            self._found[key] = found
+        else:
+            dict.__setitem__(self._found, key, found)  # the order of the keys stays as it is
+        self.version = version
+        return None if before is None else before.value
 
     def atomically(self, change: Callable[[Draft], R], applied: trioraft.Applied) -> R:
         """Change the map by a draft, and announce what changed; if `change` raises, do neither.

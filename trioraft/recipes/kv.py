@@ -60,7 +60,7 @@ class Put:
     value: str = field(validator=_VALUE)
 
     def apply(self, values: KeyValues, applied: trioraft.Applied) -> str | None:
-        return values.atomically(self._run, applied)
+        return values.put(self.key, self.value, applied)
 
     def _run(self, draft: Draft) -> str | None:
         before = draft.value(self.key)

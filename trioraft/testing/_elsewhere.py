@@ -12,9 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final, cast
-
-import outcome
+from typing import Any, Final
 
 from trioraft._applier import reply_of
 from trioraft._commands import Applied, Vocabulary
@@ -112,14 +110,14 @@ def _answer(given: bytes) -> bytes:
     results = []
     for index, term, time, data, kept in entries:
         command = vocabulary.decode(data)
-        result = outcome.capture(command.apply, machine, Applied(index, term, time))
-        came: object = result
+        value, error = None, None
+        try:
+            value = command.apply(machine, Applied(index, term, time))
+        except Exception as raised:  # noqa: BLE001  a result like any other
+            error = raised
+        came: object = value if error is None else Raised.of(error)
         if kept:
-            came = reply_of(vocabulary, index, term, command, result)
-        elif isinstance(result, outcome.Error):
-            came = Raised.of(cast("Exception", result.error))
-        else:
-            came = result.unwrap()
+            came = reply_of(vocabulary, index, term, type(command), value, error)
         results.append(_told(plain(came), kept=kept))
     return pack([*results, hashlib.sha256(state_of(machine)).hexdigest()])
 
