@@ -76,7 +76,12 @@ class Desk:
         self._connection = connection
         self._clock = clock
         self._conversation = Conversation(
-            connection, clock, PATIENCE, too_much=self._too_much, only=FROM_CLIENTS
+            connection,
+            clock,
+            PATIENCE,
+            too_much=self._too_much,
+            only=FROM_CLIENTS,
+            turn=front.turns.take,
         )
         self._results: deque[Result] = deque()
         self._told = front.welcome

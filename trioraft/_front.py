@@ -7,7 +7,7 @@ own; it is forwarded once.  Nobody retries here on anybody's behalf.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import outcome
 
@@ -48,11 +48,15 @@ from trioraft._sessions import (
 from trioraft._snapshots.form import Summary
 from trioraft._status import Status
 from trioraft._tickets import Lost, Result, Ticket
+from trioraft._turns import Turns
 from trioraft._web_members import Administrator
 from trioraft._wire.asking import Welcome
 from trioraft._wire.frames import Kind
 from trioraft._wire.strict import pack
 from trioraft.abc import SnapshotId, Transport
+
+_TURNS: Final = 32
+"""So many messages of clients are read or written in one pass of the loop: some 5 ms."""
 
 Tell = Callable[[Reply], None]
 """Called once, with what became of a command."""
@@ -95,6 +99,7 @@ class Front:
         self.administration = administration
         self.machine = machine
         self.answering = Answering(core)
+        self.turns = Turns(_TURNS)
         self.forwarder = Forwarder(core, transport, patience, clock)
         self._handshake = handshake
         self._address = address

@@ -259,6 +259,7 @@ class Server(Administration):
                 listening()
                 services.start_soon(peers.run)
                 services.start_soon(front.forwarder.run)
+                services.start_soon(front.turns.run)
                 services.start_soon(self._keep_members_true)
                 services.start_soon(self._end_when_removed)
                 with self._taking_part:

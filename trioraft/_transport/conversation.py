@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -50,6 +50,7 @@ class Conversation:
         *,
         too_much: Callable[[int], bool] | None = None,
         only: frozenset[type] | None = None,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Begin.
 
@@ -60,12 +61,14 @@ class Conversation:
             too_much: whether, with so many messages waiting to be sent, nothing more is to be
                 read; None: the oldest of too many is dropped.
             only: the classes of the messages that the other side may send; None: any.
+            turn: waited for before each message that is sent or taken; None: it is urgent.
         """
         self._connection = connection
         self._clock = clock
         self._patience = patience
         self._too_much = too_much
         self._only = only
+        self._turn = turn
         self._queue: deque[WireMessage | Later] = deque()
         self._bell = Bell()
         self._room = Bell()
@@ -106,6 +109,8 @@ class Conversation:
         while True:
             await self._bell.wait()
             while self._queue:
+                if self._turn is not None:
+                    await self._turn()
                 queued = self._queue.popleft()
                 message = queued() if callable(queued) else queued
                 if message is not None:
@@ -116,7 +121,10 @@ class Conversation:
         while True:
             while self._too_much is not None and self._too_much(len(self._queue)):
                 await self._room.wait()
-            message = decode(await self._connection.receive(), self._only)
+            data = await self._connection.receive()
+            if self._turn is not None:
+                await self._turn()
+            message = decode(data, self._only)
             self._heard_at = self._clock.now()
             self._signs += 1
             self._pinged = False

@@ -1,6 +1,7 @@
 """A short lead for trio-websocket: what it may do on hostile input is raise, hang or grow.
 
-Its reader task runs in a nursery that ends with the connection, and behind a stream that counts.
+Its reader task runs in a nursery that ends with the connection, behind a stream that counts, and
+in front of an inbox that is bounded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
+
+from trioraft._transport.inbox import Inbox
 
 _MAX_HANDSHAKE_BYTES: Final = 1 << 20  # generous: the first messages may come right behind it
 _MAX_FRAGMENTS: Final = 1 << 15  # of one message; a trioraft server never cuts one up
@@ -38,6 +41,11 @@ class Reader:
         self.failure: Exception | None = None
 
     def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        websocket: Any = read.__self__  # type: ignore[attr-defined]  # a method of the websocket
+        inbox = Inbox()
+        for channel in (websocket._send_channel, websocket._recv_channel):
+            channel.close()
+        websocket._send_channel, websocket._recv_channel = inbox.entrance, inbox.exit
         self._nursery.start_soon(self._run, read)
 
     async def _run(self, read: Callable[[], Awaitable[None]]) -> None:

@@ -36,7 +36,6 @@ HANDSHAKE_SECONDS: Final = 5.0
 """How long it may take from the first packet until a connection is open."""
 
 _RECEIVE_BUFFER_BYTES: Final = 1 << 18  # the default of 4 KiB costs up to seven times the CPU
-_QUEUE_MESSAGES: Final = 4  # each of them may be as large as a message gets
 _OTHER_FILES: Final = 256
 """Open files that are left to the log and to whatever else the program does."""
 
@@ -48,7 +47,6 @@ _GOOD_ORDER: Final = (1000, 1001, 1005)  # close codes: normal, going away, none
 
 _SIZES: Final = {
     "receive_buffer_size": _RECEIVE_BUFFER_BYTES,
-    "message_queue_size": _QUEUE_MESSAGES,
     "max_message_size": MAX_MESSAGE_BYTES,
 }
 
