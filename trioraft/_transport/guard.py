@@ -18,10 +18,12 @@ from trioraft._transport.inbox import Inbox
 _MAX_HANDSHAKE_BYTES: Final = 1 << 20  # generous: the first messages may come right behind it
 _MAX_FRAGMENTS: Final = 1 << 15  # of one message; a trioraft server never cuts one up
 
-_log = logging.getLogger("trioraft.transport")
-
-
 _SMALL_READ: Final = 1 << 14
+
+Turn = Callable[[], Awaitable[None]]
+"""Returns once there is time for something that is not urgent."""
+
+_log = logging.getLogger("trioraft.transport")
 
 
 class Reader:
@@ -32,10 +34,15 @@ class Reader:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, stream: trio.abc.Stream, deadline: float, read: bytes
+        self,
+        nursery: trio.Nursery,
+        stream: trio.abc.Stream,
+        deadline: float,
+        read: bytes,
+        turn: Turn | None,
     ) -> None:
         self._nursery = nursery
-        self.stream = WaryStream(stream, read)
+        self.stream = WaryStream(stream, read, turn)
         self.handshake = trio.CancelScope(deadline=deadline)
         self.ended = False
         self.failure: Exception | None = None
@@ -70,18 +77,19 @@ class Reader:
 
 @asynccontextmanager
 async def open_reader(
-    stream: trio.abc.Stream, deadline: float, read: bytes = b""
+    stream: trio.abc.Stream, deadline: float, read: bytes = b"", turn: Turn | None = None
 ) -> AsyncGenerator[Reader]:
     """A reader that ends, with its stream, when the context is left.
 
-    `read` is what was already read from the stream, and is read again.  What the body raises comes
-    out as it is: the nursery is our business, and so is its group.
+    `read` is what was already read from the stream, and is read again.  `turn` is waited for at
+    each step of the handshake.  What the body raises comes out as it is: the nursery is our
+    business, and so is its group.
     """
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                yield Reader(nursery, stream, deadline, read)
+                yield Reader(nursery, stream, deadline, read, turn)
             except BaseException as error:
                 raised = error
                 raise
@@ -105,9 +113,12 @@ class WaryStream(trio.abc.Stream):
     fragments while these are empty.  What was read before it was wrapped comes first.
     """
 
-    def __init__(self, stream: trio.abc.Stream, read: bytes = b"") -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, read: bytes = b"", turn: Turn | None = None
+    ) -> None:
         self._stream = stream
         self._read = read
+        self._turn = turn
         self._handshake_bytes = 0
         self.websocket: Any = None
 
@@ -127,6 +138,8 @@ class WaryStream(trio.abc.Stream):
         else:
             data = await self._stream.receive_some(max_bytes)
         self._handshake_bytes += len(data)
+        if self.websocket is None and self._turn is not None:
+            await self._turn()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
