@@ -133,7 +133,7 @@ class Core:
             storage=storage,
             on_applied=lambda entries, size: self.keeper.applied(entries, size),
             watcher=self._watcher,
-            calm=self.log.calm,
+            calm=lambda: self.log.calm(applying_is_waited_for=self._node.leader == self._node.me),
             restore=self._restore,
             stopwatch=stopwatch,
         )

@@ -98,14 +98,15 @@ class LogBook:
         self.recent.clear(effect.index)
         self.writer.replace(effect.write, effect.kept, (effect.index, effect.term))
 
-    async def calm(self) -> None:
+    async def calm(self, *, applying_is_waited_for: bool) -> None:
         """Wait while the disk is written, but not for long, and until that has been told.
 
-        A majority waits for what this server has on disk, and nobody for what a follower has
-        applied.  The machine's `apply` would hold up the thread that writes, for only one of the
-        two can run Python at a time, and the message that says that it is written.
+        Nobody waits for what a follower has applied; a leader goes on at once.
+
+        The machine's `apply` would hold up the thread that writes, for only one of the two can
+        run Python at a time, and then the message that says that it is written.
         """
-        if not self.writer.rests:
+        if not applying_is_waited_for and not self.writer.rests:
             with self._clock.until(self._clock.now() + _CALM):
                 await self.writer.rest()
             for _ in range(_TELLING):

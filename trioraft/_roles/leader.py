@@ -21,7 +21,7 @@ class Leader:
         host, tenure = self.host, self.host.node.tenure
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.recruit, nursery, tenure)
-            nursery.start_soon(self.propose)
+            nursery.start_soon(self.propose, tenure)
             while True:
                 await host.quorum.passed()
                 host.step(QuorumTimeout(host.clock.now(), tenure))
@@ -37,14 +37,19 @@ class Leader:
                     nursery.start_soon(self.replicate, peer, tenure, served, name=f"to {peer}")
             await host.reconfigured.wait()
 
-    async def propose(self) -> None:
-        """Take all commands that queue as one event; what comes meanwhile makes the next one."""
+    async def propose(self, tenure: int) -> None:
+        """Take all commands that queue as one event; what comes meanwhile makes the next one.
+
+        They leave at once, as far as the windows let them; the rest is the replicators' business.
+        """
         host = self.host
         while True:
             await host.proposals.wait()
             proposed = host.proposed()
             if proposed.count:  # else whoever rang has withdrawn its command meanwhile
                 host.step(proposed)
+                for peer in host.node.followers:
+                    host.step(host.append_due(peer, tenure))
 
     async def replicate(self, peer: ServerId, tenure: int, served: set[ServerId]) -> None:
         """Send what the follower lacks when there is news, else a heartbeat, until it has left.

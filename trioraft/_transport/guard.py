@@ -53,6 +53,7 @@ class Reader:
         for channel in (websocket._send_channel, websocket._recv_channel):
             channel.close()
         websocket._send_channel, websocket._recv_channel = inbox.entrance, inbox.exit
+        websocket._stream_lock = OneAtATime()
         self._nursery.start_soon(self._run, read)
 
     async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
@@ -104,6 +105,23 @@ async def open_reader(
             await trio.aclose_forcefully(stream)
     if raised is not None:
         raise raised
+
+
+class OneAtATime:
+    """Stands in for trio-websocket's lock, which takes a pass of the loop for each message."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def __aenter__(self) -> None:
+        while self._is_taken:
+            await self._waiting.park()
+        self._is_taken = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_taken = False
+        self._waiting.unpark()
 
 
 class WaryStream(trio.abc.Stream):
