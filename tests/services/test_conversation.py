@@ -72,6 +72,26 @@ async def test_messages_go_both_ways_in_order() -> None:
         assert talk.heard == [vote(7), vote(8)]
 
 
+async def test_one_that_is_not_urgent_waits_for_its_turn_with_each_message() -> None:
+    turns = trio.Semaphore(0)
+    near, far = connected(1000)
+    heard: list[WireMessage] = []
+    conversation = Conversation(near, Clock(), PATIENCE, turn=turns.acquire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conversation.run, heard.append)
+        for number in (1, 2):
+            await far.send(encode(vote(number)))
+            conversation.post(vote(number))
+        sent = 0
+        for turns_given in range(5):
+            await wait_all_tasks_blocked()
+            sent += len(far.arrived())
+            assert len(heard) + sent == min(turns_given, 4)
+            turns.release()
+        assert heard == [vote(1), vote(2)]
+        nursery.cancel_scope.cancel()
+
+
 def _vote(message: WireMessage) -> RequestVote:
     assert isinstance(message, RequestVote)
     return message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.rules.worlds import B
 from trioraft import Config
@@ -105,3 +105,42 @@ async def test_a_message_gets_the_frames_that_it_speaks_of() -> None:
     assert list(sent.entries.frames) == [entry(1), entry(2)]
     assert world.log.reach(B, 1) == 2
     assert world.log.reach(B, 3) is None
+
+
+async def test_a_follower_applies_when_what_it_has_written_has_been_told(
+    autojump_clock: MockClock,
+) -> None:
+    world, told = World(), trio.Event()
+
+    async def tell() -> None:
+        """What a link does: it is woken in one pass, and has sent in another."""
+        while not world.persisted:
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        told.set()
+
+    world.storage.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.log.writer.run)
+        nursery.start_soon(tell)
+        world.log.append_own(do.AppendOwn(1, 1, 4, 1, None), ())
+        await world.log.calm(applying_is_waited_for=True)
+        assert not world.persisted, "a leader's callers wait for what it applies"
+        world.storage.gate.set()
+        await world.log.calm(applying_is_waited_for=False)
+        assert world.log.writer.rests
+        assert told.is_set()
+        nursery.cancel_scope.cancel()
+
+
+async def test_but_it_does_not_wait_for_a_slow_disk(autojump_clock: MockClock) -> None:
+    world = World()
+    world.storage.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.log.writer.run)
+        world.log.append_own(do.AppendOwn(1, 1, 4, 1, None), ())
+        began = trio.current_time()
+        await world.log.calm(applying_is_waited_for=False)
+        assert 0 < trio.current_time() - began < 0.01
+        assert not world.log.writer.rests
+        nursery.cancel_scope.cancel()
