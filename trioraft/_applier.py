@@ -138,10 +138,10 @@ class Applier:
         while True:
             await self._bell.wait()
             while self.applied < self._target:
+                await self._calm()
                 if self.applied < self._installed <= self._target:
                     await self._restore()
                     continue
-                await self._calm()
                 frames, are_good = await self._next_frames()
                 if not frames:
                     break  # a snapshot has taken their place: it is due in a moment

@@ -53,6 +53,7 @@ class World:
         self.storage = FakeStorage([*stored, *recent])
         self.told: list[Entry] = []
         self.results: list[Any] = []
+        self.wait = calm
         self.counted: list[tuple[int, int]] = []
         self.slow: list[SlowMachine] = []
         self.on_told: Callable[[Entry], None] = lambda entry: None
@@ -66,7 +67,7 @@ class World:
             storage=self.storage,
             on_applied=lambda entries, size: self.counted.append((entries, size)),
             watcher=lambda: self._tell,
-            calm=calm,
+            calm=lambda: self.wait(),
             restore=self.restore,
             stopwatch=Stopwatch(Clock(), 0.05, self.slow.append),
         )
@@ -337,6 +338,23 @@ async def test_an_installed_snapshot_takes_the_place_of_what_was_due() -> None:
     assert [entry.index for entry in world.told] == [1, 2, 10]
     assert world.applier.applied == 10
     assert world.applier.changes.first == 10, "what has changed up to there is not known"
+
+
+async def test_one_that_is_installed_while_the_disk_goes_first_takes_their_place_too() -> None:
+    """What the disk holds there may never have been committed."""
+    world = World(stored=notes(9))
+    world.recent.clear(9)
+    world.snapshot = (9, 2, 4.5)
+
+    async def wait() -> None:
+        world.applier.installed(9)
+        world.applier.advance(9)
+        await trio.lowlevel.checkpoint()
+
+    world.wait = wait
+    await world.run_to(3)
+    assert world.machine.values == []
+    assert world.applier.applied == 9
 
 
 async def test_it_waits_until_the_log_has_given_way() -> None:
