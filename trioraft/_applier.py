@@ -296,7 +296,7 @@ def reply_of(
     if error is None:
         try:
             return Reply(Code.VALUE, index, term, vocabulary.result_data(given, value))
-        except CommandFailed as failure:
+        except Exception as failure:  # noqa: BLE001  a user's own class raises what it likes
             error = failure
     if isinstance(error, CommandFailed):
         return _raised(index, term, error.error, error.message)

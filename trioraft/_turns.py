@@ -23,9 +23,10 @@ class Turns:
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def take(self) -> None:
-        """Return once there is a turn; no checkpoint if there is one."""
-        while self._taken == self._most:
-            await self._waiting.park()
+        """Return once there is a turn; no checkpoint if there is one, and nobody waits for it."""
+        if self._waiting or self._taken == self._most:
+            await self._waiting.park()  # whoever is woken has a turn
+            return
         self._taken += 1
         if self._taken * 2 > self._most:
             self._renewing.ring()
@@ -34,5 +35,6 @@ class Turns:
         """Give out new turns in each pass, for ever."""
         while True:
             await self._renewing.wait()
-            self._taken = 0
-            self._waiting.unpark(count=self._most)
+            self._taken = len(self._waiting.unpark(count=self._most))
+            if self._taken * 2 > self._most:
+                self._renewing.ring()

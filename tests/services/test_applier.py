@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import outcome
 import pytest
 import trio
+from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioraft import Entry, ProtocolError, StorageError
+from trioraft import Applied, Entry, ProtocolError, StorageError, command
 from trioraft import _applier as module
-from trioraft._applier import Applier
+from trioraft._applier import Applier, reply_of
 from trioraft._clock import Clock
 from trioraft._commands import Vocabulary
 from trioraft._events import SlowMachine
 from trioraft._recent import Recent
-from trioraft._sessions import Sessions
+from trioraft._sessions import Code, Sessions
 from trioraft._stopwatch import Stopwatch
 from trioraft._tickets import Ticket, Tickets
 from trioraft._wire.frames import FrameError, Kind, frame
 from trioraft._wire.stamps import stamp
-from trioraft._wire.strict import pack
+from trioraft._wire.strict import pack, unpack
 
 from .fakes import Count, Fail, FakeStorage, Machine, Note, calm, noop
 
@@ -452,3 +453,22 @@ async def test_a_slow_machine_lets_others_have_their_turn(autojump_clock: MockCl
         nursery.cancel_scope.cancel()
     assert set(turns) & {1, 2}, "not all three in a row"
     assert len(world.slow) == 3
+
+
+def test_a_result_that_raises_when_it_is_written_is_told_and_stops_nobody() -> None:
+    def lazily() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("no")
+
+    reply = reply_of(Vocabulary([Lazy]), 5, 2, Lazy, lazily(), None)
+    assert (reply.code, reply.index, reply.term) == (Code.RAISED, 5, 2)
+    assert unpack(reply.data) == ["RuntimeError", "no"]
+
+
+@command("lazy")
+@frozen
+class Lazy:
+    """Comes to something that is only made when it is looked at."""
+
+    def apply(self, machine: object, applied: Applied) -> Sequence[int]:
+        return ()

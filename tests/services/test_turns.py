@@ -46,6 +46,29 @@ async def test_so_many_have_a_turn_in_one_pass_and_all_have_one_in_order() -> No
     assert max(by_pass) <= 4
 
 
+async def test_who_asks_again_and_again_overtakes_nobody() -> None:
+    turns, passes = Turns(4), Passes()
+    waited: list[int] = []
+
+    async def hog() -> None:
+        while True:
+            await turns.take()
+
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        for _ in range(20):
+            nursery.start_soon(hog)
+        for _ in range(20):
+            before = passes.count
+            await turns.take()
+            waited.append(passes.count - before)
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(passes)
+    assert max(waited) <= 8, "all twenty before it, four at a time, and a pass or two"
+
+
 async def test_who_is_cancelled_while_waiting_takes_nothing() -> None:
     turns = Turns(1)
     async with trio.open_nursery() as nursery:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -19,14 +21,18 @@ async def test_messages_come_out_in_order_and_wait_for_nobody() -> None:
     assert [await inbox.exit.receive() for _ in messages] == messages
 
 
-async def test_no_more_goes_in_while_too_many_bytes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 10)
+@pytest.mark.parametrize("message", [b"four", b""])
+async def test_no_more_goes_in_while_too_much_waits(
+    message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message of no bytes takes memory, too."""
+    monkeypatch.setattr(module, "_MOST_BYTES", 2.5 * getsizeof(message))
     inbox, sent = Inbox(), 0
 
     async def send() -> None:
         nonlocal sent
         for _ in range(9):
-            await inbox.entrance.send(b"four")
+            await inbox.entrance.send(message)
             sent += 1
 
     async with trio.open_nursery() as nursery:
@@ -34,7 +40,7 @@ async def test_no_more_goes_in_while_too_many_bytes_wait(monkeypatch: pytest.Mon
         await wait_all_tasks_blocked()
         assert sent == 3, "one beyond the bound, so that a large one gets through"
         for taken in range(1, 10):
-            assert await inbox.exit.receive() == b"four"
+            assert await inbox.exit.receive() == message
             await wait_all_tasks_blocked()
             assert sent == min(3 + taken, 9)
 

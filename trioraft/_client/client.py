@@ -121,7 +121,8 @@ class Client:
             OutcomeUnknown: see its subclass `SessionExpired`.
         """
         data = encoded(command)
-        # Nothing here waits, unless it must, before the command is on its way: a call of an
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # Nothing else here waits, unless it must, before the command is on its way: a call of an
         # asynchronous function costs as much as a tenth of the whole.
         if self._room.is_full:
             await self._room.wait()

@@ -122,12 +122,12 @@ class Conversation:
             while self._too_much is not None and self._too_much(len(self._queue)):
                 await self._room.wait()
             data = await self._connection.receive()
-            if self._turn is not None:
-                await self._turn()
-            message = decode(data, self._only)
             self._heard_at = self._clock.now()
             self._signs += 1
             self._pinged = False
+            if self._turn is not None:
+                await self._turn()
+            message = decode(data, self._only)
             if isinstance(message, Ping):
                 self.post(Pong())
             elif not isinstance(message, Pong):

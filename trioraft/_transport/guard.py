@@ -115,13 +115,12 @@ class OneAtATime:
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> None:
-        while self._is_taken:
-            await self._waiting.park()
+        if self._is_taken:
+            await self._waiting.park()  # it is handed over: what was framed first goes out first
         self._is_taken = True
 
     async def __aexit__(self, *_: object) -> None:
-        self._is_taken = False
-        self._waiting.unpark()
+        self._is_taken = bool(self._waiting.unpark())
 
 
 class WaryStream(trio.abc.Stream):

@@ -7,6 +7,7 @@ each is, and lets one message pass in each pass of the loop.
 from __future__ import annotations
 
 from collections import deque
+from sys import getsizeof
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ import trio
 from trioraft._clock import Bell
 
 _MOST_BYTES: Final = 1 << 20
-"""Nothing more is read while more than this waits."""
+"""No more is read while what waits takes more memory; a message of no bytes takes some, too."""
 
 _IN_A_ROW: Final = 64
 """So many messages are put in, or taken, before others have their turn."""
@@ -47,7 +48,7 @@ class Inbox:
         if self._closed:
             raise trio.BrokenResourceError
         self._messages.append(message)
-        self._bytes += len(message)
+        self._bytes += getsizeof(message)
         self._came.ring()
 
     async def take(self) -> bytes | str:
@@ -67,7 +68,7 @@ class Inbox:
                 raise trio.EndOfChannel
             await self._came.wait()
         message = self._messages.popleft()
-        self._bytes -= len(message)
+        self._bytes -= getsizeof(message)
         self._went.ring()
         return message
 
