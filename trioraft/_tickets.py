@@ -83,7 +83,7 @@ class Tickets:
         return self._count >= MAX_PENDING_COMMANDS or self._bytes >= MAX_PENDING_BYTES
 
     def _let_one_in(self) -> None:
-        if not self.is_full:
+        if self._in_front and not self.is_full:
             self._in_front.unpark()
 
     async def answer(self, ticket: Ticket) -> Any:
@@ -149,8 +149,7 @@ class Tickets:
         """The command's entry was applied."""
         del self._appended[ticket.index]
         self._leave(ticket)
-        if ticket.tell is not None:
-            ticket.tell(ticket, result)
+        ticket.resolve(result)
 
     def refuse(self, tickets: Sequence[Ticket], error: NotLeaderError) -> None:
         """The commands were taken from the queue, and not appended."""
@@ -191,8 +190,7 @@ class Tickets:
     def _leave(self, ticket: Ticket) -> None:
         self._count -= 1
         self._bytes -= len(ticket.data)
-        if self._in_front:
-            self._let_one_in()
+        self._let_one_in()
 
 
 def handle_of(cluster: str, index: int, term: int) -> bytes:

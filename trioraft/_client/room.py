@@ -29,16 +29,14 @@ class Room:
         """Take room; whoever does gives it back."""
         self.count += 1
         self.bytes += size
-        if self._in_front:
-            self._let_one_in()  # and that one lets the next one in, as long as there is room
+        self._let_one_in()  # and that one lets the next one in, as long as there is room
 
     def give_back(self, size: int) -> None:
         """There is room for another one."""
         self.count -= 1
         self.bytes -= size
-        if self._in_front:
-            self._let_one_in()
+        self._let_one_in()
 
     def _let_one_in(self) -> None:
-        if not self.is_full:
+        if self._in_front and not self.is_full:
             self._in_front.unpark()
