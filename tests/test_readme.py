@@ -108,9 +108,14 @@ class _Terminals:
 
     def start(self, line: str, number: int) -> None:
         """Start one server by this line."""
-        self._servers[number] = subprocess.Popen(
-            self._words(line), cwd=self._directory, stderr=subprocess.DEVNULL
-        )
+        with self._log(number).open("ab") as log:
+            self._servers[number] = subprocess.Popen(
+                self._words(line), cwd=self._directory, stderr=log
+            )
+
+    def _log(self, number: int) -> Path:
+        """What a server says of itself."""
+        return self._directory / f"n{number}.log"
 
     def ends(self, number: int) -> None:
         """A server ends by itself, in good order."""
@@ -121,7 +126,7 @@ class _Terminals:
             port = int(self._ports[f"700{number}"])
             for _ in range(400):
                 ended = [n for n, server in self._servers.items() if server.poll() is not None]
-                assert not ended, "one has ended"
+                assert not ended, "\n".join(self._log(n).read_text() for n in ended)
                 connection = HTTPConnection("127.0.0.1", port, timeout=5)
                 with suppress(OSError):
                     connection.request("GET", "/healthz")

@@ -21,6 +21,22 @@ def test_the_directory_is_for_its_user_alone_and_its_parents_are_made(tmp_path: 
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+def test_another_server_may_be_quicker_to_make_a_parent(tmp_path: Path) -> None:
+    class Raced(OsFiles):
+        def mkdir(self, path: str) -> None:
+            OsFiles.mkdir(self, path)
+            OsFiles.mkdir(self, path)
+
+    make_directory(Raced(), str(tmp_path / "data" / "n1"))
+    assert (tmp_path / "data" / "n1").is_dir()
+
+
+def test_a_file_is_in_the_way_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(FileExistsError):
+        make_directory(OsFiles(), str(tmp_path / "data"))
+
+
 def test_files_are_for_their_user_alone(tmp_path: Path) -> None:
     files, path = OsFiles(), str(tmp_path / "file")
     files.close(files.create(path))

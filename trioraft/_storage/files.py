@@ -158,7 +158,12 @@ def make_directory(files: Files, path: str) -> None:
     parent = os.path.dirname(path)
     if not files.exists(path):
         make_directory(files, parent)
-        files.mkdir(path)
+        try:
+            files.mkdir(path)
+        except FileExistsError:
+            if not files.exists(path):
+                raise  # it is something else than a directory
+            # another server was quicker: the first three of a cluster make `data/` at once
     with suppress(PermissionError):  # in a directory that we may not read we have made nothing
         files.sync_directory(parent)
 
