@@ -60,12 +60,24 @@ class Gate:
     def may_be_taken_in_again(self, hello: Hello) -> bool:
         """Whether somebody of the same cluster asks who is here, and this server was removed.
 
-        It may know nobody of today's members, and has to tell its incarnation to be taken in.
+        It may know nobody of today's members, and has to tell its incarnation to be taken in.  If
+        it has not heard that it was removed, it believes who shows newer members, one of them by
+        an incarnation that is known here: members tell those to nobody else.
         """
         known = self._known()
         if not known or not hello.probes or hello.cluster != known[-1].cluster:
             return False
-        return known[-1].member(self._me.id) is None
+        if known[-1].member(self._me.id) is None:
+            return True
+        shown = hello.configuration
+        return (
+            shown is not None
+            and shown.index > known[-1].index
+            and shown.cluster == hello.cluster
+            and shown.member(hello.id) is not None
+            and shown.member(self._me.id) is None
+            and any(self.knows(member.id) for member in shown.members)
+        )
 
     def is_banned(self, peer: ServerId) -> bool:
         """Whether it was banned here."""

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 import trio
+from attrs import evolve
 
 from tests.server.worlds import (
     TIMEOUT,
@@ -549,3 +550,34 @@ async def test_e17_a_leaders_hello_does_not_make_anybody_a_member() -> None:
                 await connection.send(encode(RequestVote(2**47, 10**6, 10**6)))
         await trio.sleep(10 * TIMEOUT)
         assert cluster[leader.name].term == term
+
+
+@pytest.mark.parametrize("others", ["made up", "known, in no newer configuration", "of elsewhere"])
+@in_virtual_time
+async def test_no_incarnation_is_told_to_who_shows_members_that_are_none(others: str) -> None:
+    """Who would pass for a member has to know one; the cluster's id is known to every client."""
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        settled = leader._core.node.configuration
+        elsewhere = await Probe(cluster, "x").hello(
+            leader.name,
+            name="n9",
+            cluster=settled.cluster,
+            probes=True,
+            configuration=Configuration(
+                "elsewhere" if others == "of elsewhere" else settled.cluster,
+                (
+                    Member(ServerId("n9", "a-stranger"), "mem://n9"),
+                    *(
+                        evolve(member, id=ServerId(member.id.name, "made up"))
+                        if others == "made up"
+                        else member
+                        for member in settled.voters
+                        if member.id.name != leader.name
+                    ),
+                ),
+                index=settled.index + (others != "known, in no newer configuration"),
+            ),
+        )
+        assert isinstance(elsewhere, Refusal)
+        assert "no member" in elsewhere.reason

@@ -357,6 +357,24 @@ async def test_a_removed_server_is_added_again_with_its_old_disk() -> None:
 
 
 @in_virtual_time
+async def test_one_that_was_not_told_of_its_removal_is_added_again_where_it_is_now() -> None:
+    """It knows neither that it was removed nor who leads; and nobody there knows where it is."""
+    async with a_running_cluster(4) as cluster:
+        leader = await cluster.settled()
+        gone = cluster.followers()[0]
+        await cluster.crash(gone)
+        await leader.remove_peer(gone)
+        await leader.add_peer("n5", await newcomer(cluster, "n5"))
+        await leader.transfer_leadership("n5")
+        cluster.addresses[gone] = "mem://elsewhere"
+        await cluster.start(gone)
+        await trio.sleep(5)
+        await cluster["n5"].add_peer(gone, "mem://elsewhere")
+        await cluster.settled()
+        assert voters(cluster[gone]) == sorted([*cluster.names, "n5"])
+
+
+@in_virtual_time
 async def test_one_that_has_ended_by_its_removal_is_added_again_with_its_old_disk() -> None:
     """It knows that it was removed, so it waits; and it does not end again at once."""
     async with a_running_cluster(4) as cluster:

@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger("trioraft")
 FORMING: Final = 20.0
 """Virtual seconds within which a cluster without faults forms and elects its first leader."""
 
-RECOVERY: Final = 12
+RECOVERY: Final = 10
 """Election time-outs within which a cluster without further faults is one again: a leader, a
 command committed, and all servers at the same entry.  Ten were not enough for one run of some
 thousands: whoever had asked a leader that was deposed asked again a second later."""
