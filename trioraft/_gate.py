@@ -69,12 +69,9 @@ class Gate:
             return False
         if known[-1].member(self._me.id) is None:
             return True
-        shown = hello.configuration
+        shown = _newer(hello, known[-1])
         return (
             shown is not None
-            and shown.index > known[-1].index
-            and shown.cluster == hello.cluster
-            and shown.member(hello.id) is not None
             and shown.member(self._me.id) is None
             and any(self.knows(member.id) for member in shown.members)
         )
@@ -152,18 +149,12 @@ class Gate:
         One from before the newest may be in force yet: whoever it names is heard, or an election
         might never be won (etcd-io/etcd#10998).
         """
-        name, shown, cluster = hello.name, hello.configuration, known[-1].cluster
+        name, shown, cluster = hello.name, _newer(hello, known[-1]), known[-1].cluster
         if hello.cluster not in (None, cluster):
             return Objection(
                 f"{name} belongs to the cluster {hello.cluster}, this server to {cluster}"
             )
-        if (
-            shown is not None
-            and shown.index > known[-1].index
-            and shown.cluster == cluster
-            and shown.member(self._me.id) is not None
-            and shown.member(hello.id) is not None
-        ):
+        if shown is not None and shown.member(self._me.id) is not None:
             # It knows the incarnation of this server: it is as good as one of those known here.
             self._invited(shown.index)
             return None
@@ -207,6 +198,19 @@ class _Ignorance(dict[str | None, str | None]):
     def __missing__(self, command: str | None) -> str | None:
         found = self[command] = self._look(command)
         return found
+
+
+def _newer(hello: Hello, present: Configuration) -> Configuration | None:
+    """The configuration by which somebody is a member, if it is newer than the present one."""
+    shown = hello.configuration
+    if (
+        shown is not None
+        and shown.index > present.index
+        and shown.cluster == present.cluster
+        and shown.member(hello.id) is not None
+    ):
+        return shown
+    return None
 
 
 def _start_of(hello: Hello) -> str:

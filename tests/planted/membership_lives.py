@@ -75,8 +75,8 @@ MEMBERSHIP_LIVES: Final = (
     Bug(
         name="newer configuration proves anything",
         file="_gate.py",
-        old="            and shown.member(self._me.id) is not None\n",
-        new="",
+        old="        if shown is not None and shown.member(self._me.id) is not None:\n",
+        new="        if shown is not None:\n",
         story="who shows a high index is let in, whether or not it knows this incarnation",
         directed=f"{_SERVICES}gate.py::test_one_that_does_not_name_this_server_proves_nothing",
         unseen="nobody there lies",

@@ -179,10 +179,19 @@ MEMBERSHIP_SERVICES: Final = (
     Bug(
         name="old configuration proves membership",
         file=_GATE,
-        old="            and shown.index > known[-1].index\n",
-        new="            and shown.index > 0\n",
+        old="        and shown.index > present.index\n",
+        new="        and shown.index > 0\n",
         story="a server that was removed comes back by showing what was in force before",
         directed=f"{_WELCOME}::test_an_older_one_proves_nothing",
+    ),
+    Bug(
+        name="members shown by anybody are believed",
+        file=_GATE,
+        old="            and any(self.knows(member.id) for member in shown.members)\n",
+        new="",
+        story="a stranger learns the incarnation of a member, and passes for it from then on",
+        directed="tests/server/test_forming.py"
+        "::test_no_incarnation_is_told_to_who_shows_members_that_are_none",
     ),
     Bug(
         name="lagging member deaf to a newer one",
