@@ -155,6 +155,16 @@ def test_a_server_without_a_vote_does_not_campaign() -> None:
     assert take(reborn, ElectionTimeout(5.0, 0))[0] == reborn
 
 
+def test_a_server_without_a_vote_forgets_a_leader_that_is_silent() -> None:
+    """Whoever asks it would be sent to that leader, or wait for it, for ever."""
+    node = evolve(follower(1, me=D, size=3), role=Following(A, verified=1, number=7, owes=True))
+    after, effects = take(node, ElectionTimeout(5.0, node.tenure))
+    assert after.leader is None
+    assert after.role == Following(None, verified=1, number=7)
+    assert effects == [do.ElectionBy(5.0), do.AnswerBy(math.inf)]
+    assert take(after, ElectionTimeout(9.0, node.tenure)) == (after, [do.ElectionBy(9.0)])
+
+
 def test_a_vote_is_granted_to_whoever_asks() -> None:
     """The voter's own configuration may be the older one: only the candidate counts."""
     _, effects = hear(follower(1), ServerId("z", "z-1"), vote(2, 1, 1))

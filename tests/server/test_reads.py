@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import trioraft
+from tests.server.members import newcomer
 from tests.server.worlds import (
     DELAY,
     HEARTBEAT,
@@ -291,6 +292,24 @@ async def test_a_read_that_is_under_way_when_the_leader_goes_fails_and_does_not_
             pass
         assert isinstance(call.error, NotLeaderError)
         assert trio.current_time() - began <= 4 * TIMEOUT
+
+
+@in_virtual_time
+async def test_who_has_no_vote_and_hears_nobody_does_not_keep_its_readers() -> None:
+    async with a_running_cluster(3) as cluster:
+        leader = await cluster.settled()
+        await leader.add_learner("n4", await newcomer(cluster, "n4"))
+        await cluster.settled()
+        cluster.isolate("n4")
+        began = trio.current_time()
+        async with asking(cluster["n4"], Linearizable()) as (call,):
+            pass
+        assert isinstance(call.error, NotLeaderError)
+        assert call.error.leader is None
+        assert trio.current_time() - began <= 3 * TIMEOUT
+        cluster.heal()
+        await cluster.settled()
+        assert cluster["n4"].leader == leader.name
 
 
 @in_virtual_time

@@ -116,16 +116,27 @@ def on_election_timeout(node: Node, event: ElectionTimeout) -> Outcome:
     """No leader was heard in time, or the election was not won."""
     # A campaign is a vote, too: who has just started may have stood by a leader, in times that
     # were longer than today's.
-    if not may_campaign(node) or event.now < node.sticky_until:
+    if event.now < node.sticky_until:
         return node, [do.ElectionBy(event.now)]
+    if not may_campaign(node):
+        return _leaderless(node, event.now)
     if node.silences < _SILENCES[node.settings.reluctance]:
-        return evolve(node, silences=node.silences + 1), [do.ElectionBy(event.now)]
+        return _leaderless(evolve(node, silences=node.silences + 1), event.now)
     if isinstance(node.role, Campaigning) and not node.role.pre:
         if not node.disk.knows_term:
             # The requests have not even left: a slow disk must not burn terms.
             return node, [_next_campaign(node, event.now)]
         node = evolve(node, fruitless=min(node.fruitless + 1, FRUITLESS_MOST))
     return become_pre_candidate(node, event.now)
+
+
+def _leaderless(node: Node, now: float) -> Outcome:
+    """Know of no leader any more, and wait on: nobody is sent to one that is not heard."""
+    effects: list[Effect] = [do.ElectionBy(now)]
+    if isinstance(node.role, Following) and node.role.leader is not None:
+        effects.append(do.AnswerBy(math.inf))
+        node = evolve(node, role=evolve(node.role, leader=None, owes=False))
+    return node, effects
 
 
 def on_solicit_due(node: Node, event: SolicitDue) -> Outcome:

@@ -33,9 +33,7 @@ FORMING: Final = 20.0
 
 RECOVERY: Final = 10
 """Election time-outs within which a cluster without further faults is one again: a leader, a
-command committed, and all servers at the same entry.  Ten were not enough for one run of some
-thousands: whoever had asked a leader that was deposed asked again a second later."""
-
+command committed, and all servers at the same entry."""
 
 TAKING_IN: Final = 20.0
 """Virtual seconds within which whoever was removed is a voter again."""
