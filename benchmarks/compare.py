@@ -8,7 +8,6 @@ counts are the ratios within a round.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from benchmarks import plot, recovery
 from benchmarks.anchors import System, failed_over, installed, measured
 from benchmarks.quiet import Others, quiet
 from benchmarks.ratios import GOALS, goals_table, medians_table, outcome, rounds, table
+from benchmarks.results import Results, read
 from trioraft._bench.cluster import Load
 from trioraft._bench.figures import as_json
 
@@ -57,21 +57,6 @@ STEPS: Final[Mapping[str, list[Step]]] = {
 PARTS: Final = (*STEPS, "failover", "recovery")
 FAILOVER_GOALS: Final = (0.3, 0.8)
 """Seconds: the median, and the worst."""
-
-
-class Results:
-    """What was measured; each goes to a file as soon as it is known."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.lines: list[dict[str, Any]] = []
-        self._path = path
-
-    def add(self, **line: Any) -> None:
-        """One more."""
-        self.lines.append(line)
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
 
 
 class Comparison:
@@ -149,7 +134,7 @@ def report(lines: list[dict[str, Any]], picture: Path | None) -> str:
         told += [goals_table(outcomes), "\n"]
     told += [_failovers(lines), _recoveries(lines)]
     if picture is not None and outcomes and plot.is_possible():
-        plot.plot(outcomes, picture)
+        plot.ratios(outcomes, picture)
     return "".join(told)
 
 
@@ -197,8 +182,7 @@ def main() -> None:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"there is no part {unknown.pop()!r}")
     if given.read:
-        text = "".join(path.read_text() for path in given.read)
-        print(report([json.loads(line) for line in text.splitlines()], given.plot), end="")
+        print(report(read(given.read), given.plot), end="")
         return
     systems, missing = installed(given.cache, given.pysyncobj)
     for why in missing:

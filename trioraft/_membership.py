@@ -29,7 +29,7 @@ class Membership:
         it may have to catch up with the log before it finds itself there."""
         self._hub = hub
         self._follow = follow
-        self._is_member = self._was_member = self._was_out = False
+        self._is_member = self._was_member = self._was_out = self._began = False
 
     def invite(self, index: int) -> None:
         """Somebody has shown a configuration, the one of entry `index`, that names this server."""
@@ -37,6 +37,7 @@ class Membership:
 
     def begin(self, node: Node) -> None:
         """From here on the rules are at work."""
+        self._began = True
         self._is_member = self._was_member = node.configuration.member(node.me) is not None
         for name in sorted(node.configuration.names - {node.me.name}):
             self._hub.emit(say.PeerAdded(name))
@@ -53,6 +54,13 @@ class Membership:
             if self._was_out and not was_out:
                 _LOG.warning("%s: removed from the cluster", after.me.name)
                 self.removed.ring()
+
+    def linked(self, node: Node) -> dict[str, str]:
+        """Name and address of everybody that a server keeps a stream to.
+
+        Before it has read its snapshot it does not know who was removed: it dials nobody.
+        """
+        return linked(node) if self._began else {}
 
     def is_out(self, node: Node) -> bool:
         """Whether this server was a member, and has been removed for certain."""

@@ -23,7 +23,7 @@ from trioraft._errors import CommandRejected, Expelled, ServerStopped, StorageEr
 from trioraft._front import Front
 from trioraft._handshake import Handshake
 from trioraft._leadership import Leadership, leading
-from trioraft._membership import linked, welcome
+from trioraft._membership import welcome
 from trioraft._naming import check_genesis, check_names
 from trioraft._network import Plug
 from trioraft._observer import Observer
@@ -373,11 +373,12 @@ class Server(Administration):
         )
 
     def _new_peers(self, core: Core, handshake: Handshake, front: Front) -> Peers:
+        members = core.membership
         return Peers(
             me=self.name,
             transport=self.transport,
             handshake=handshake,
-            members=lambda: linked(core.node) if handshake.genesis else self._initial,
+            members=lambda: members.linked(core.node) if handshake.genesis else self._initial,
             hints=self._hints,
             patience=self._patience,
             slowest_redial=self.config.election_timeout / 2,

@@ -45,7 +45,7 @@ async def orders(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[trio.lowlevel
 
 
 def given(address: str, what: str) -> dict[str, Any]:
-    loads = {"in_flight": 3, "seconds": 0.1, "value": 8, "clients": 2}
+    loads = {"in_flight": 3, "seconds": 0.1, "value": 8, "clients": 2, "batch": 3}
     return {"what": what, "addresses": [address], "leader": address, **loads}
 
 

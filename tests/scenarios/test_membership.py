@@ -152,7 +152,6 @@ async def test_m11_nobody_dials_a_member_that_was_removed_though_the_log_once_na
         assert voters(leader) == rest
 
 
-@pytest.mark.xfail(strict=True, reason="until the snapshot is read the genesis counts")
 @in_virtual_time
 async def test_m11_nobody_dials_a_member_that_was_removed_before_the_snapshot() -> None:
     async with a_running_cluster(3, config=COMPACTING) as cluster:

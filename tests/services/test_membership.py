@@ -236,6 +236,13 @@ def test_a_stream_leads_to_every_member() -> None:
     assert streams(node_of(configuration(5, A, B, outgoing=(A, C), learners=(D,)))) == "abcd"
 
 
+def test_before_the_snapshot_is_read_there_is_none() -> None:
+    membership, node = Membership(Hub(), lambda: None), node_of(GENESIS)
+    assert membership.linked(node) == {}
+    membership.begin(node)
+    assert membership.linked(node) == linked(node)
+
+
 def test_a_follower_keeps_none_to_who_has_left() -> None:
     assert streams(node_of(GENESIS, configuration(5, A, B), commit=5)) == "ab"
 

@@ -46,6 +46,8 @@ class Load:
     """Bytes."""
     clients: int = 1
     """Connections."""
+    batch: int = 1
+    """Commands in a message of `single`, at most as many as are in flight."""
 
 
 class Cluster:
@@ -110,7 +112,8 @@ class Cluster:
                 await callers.hear()
             self._is_filled = True
         given = {"in_flight": load.in_flight, "seconds": load.seconds, "value": load.value}
-        async with self._callers(load.what, leader, clients=load.clients, **given) as callers:
+        given |= {"clients": load.clients, "batch": load.batch}
+        async with self._callers(load.what, leader, **given) as callers:
             return await self._watched(load, callers, leader, term)
 
     async def _watched(self, load: Load, callers: Child, leader: str, term: int) -> Point:
@@ -141,7 +144,7 @@ class Cluster:
     async def _callers(self, what: str, leader: str, **given: Any) -> AsyncGenerator[Child]:
         where = {"addresses": list(self.addresses.values()), "leader": self.addresses[leader]}
         async with child(
-            python(CALLERS, {"what": what, "clients": 1, **where, **given})
+            python(CALLERS, {"what": what, "clients": 1, "batch": 1, **where, **given})
         ) as callers:
             yield callers
 

@@ -1,4 +1,4 @@
-"""A client in the manner of another language's: one command a message, and no cleverness.
+"""A client in the manner of another language's: so many commands a message, and no cleverness.
 
 It writes each websocket frame by itself, many on their way at once on one connection, and costs as
 little as Python lets it: what is measured is how the servers bear it.
@@ -45,7 +45,7 @@ _NO_MASK: Final = bytes(4)
 
 
 async def load(given: dict[str, Any]) -> dict[str, Any]:
-    """Keep so many commands on their way to the leader, one in each message."""
+    """Keep so many commands on their way to the leader, some in each message."""
     address = parse_address(given["leader"])
     async with (
         await trio.open_tcp_stream(address.host, address.port) as stream,
@@ -61,7 +61,7 @@ async def load(given: dict[str, Any]) -> dict[str, Any]:
         if code != Code.VALUE:
             raise RuntimeError(f"no session was opened: {Code(code).name}")
         tally = Tally(given["seconds"])
-        asking = _Asking(wire, tally, session, "v" * given["value"])
+        asking = _Asking(wire, tally, session, "v" * given["value"], given["batch"])
         callers = (asking.ask for _ in range(given["in_flight"]))
         told = await tally.run(*callers, asking.listen)
         nursery.cancel_scope.cancel()
@@ -155,14 +155,17 @@ def _cut(read: bytearray) -> bytes | None:
 
 
 class _Asking:
-    """Asks for commands under one session, each in a message of its own."""
+    """Asks for commands under one session; a message leaves once it has its share of them."""
 
-    def __init__(self, wire: _Wire, tally: Tally, session: int, value: str) -> None:
+    def __init__(self, wire: _Wire, tally: Tally, session: int, value: str, batch: int) -> None:
         self._wire = wire
         self._tally = tally
         self._session = Session(session)
         self._key = keys()
         self._value = value
+        self._batch = batch
+        self._calls: list[bytes] = []
+        """What waits for more, up to the newest sequence."""
         self._answers: dict[int, Promise[int]] = {}
 
     async def ask(self) -> None:
@@ -173,8 +176,10 @@ class _Asking:
             sequence = session.begin()
             answer = self._answers[sequence] = Promise[int]()
             call = Call(session.id, sequence, session.lowest)
-            data = pack_call(call, encoded(Put(self._key(), self._value)))
-            self._wire.post(Calls(sequence, (data,)))
+            self._calls.append(pack_call(call, encoded(Put(self._key(), self._value))))
+            if len(self._calls) == self._batch:
+                self._wire.post(Calls(sequence + 1 - self._batch, tuple(self._calls)))
+                self._calls.clear()
             code = await answer.result()
             session.done(sequence)
             if code == Code.VALUE:
