@@ -30,6 +30,9 @@ _PER_TURN: Final = 128
 _LOOK: Final = 8
 """So many entries of a turn are timed one by one, and then every so many at once."""
 
+_FEW: Final = 4
+"""Entries that are applied in less time than it takes to wait for what goes first."""
+
 _READ_BYTES: Final = 1 << 20
 
 _COMMAND: Final = int(Kind.COMMAND)
@@ -76,7 +79,7 @@ class Applier:
 
         `on_applied` is told how many entries have just been applied, and of how many bytes.
         `watcher` gives who is told of each of them, if anybody is.
-        `calm` is waited for before each turn: what others wait for goes first.
+        `calm` is waited for before each turn that is no short one: what others wait for goes first.
         `restore` is called when an installed snapshot is due, and calls `stands_at` in the end.
         """
         self._machine = machine
@@ -138,7 +141,8 @@ class Applier:
         while True:
             await self._bell.wait()
             while self.applied < self._target:
-                await self._calm()
+                if self._target - self.applied > _FEW:
+                    await self._calm()
                 if self.applied < self._installed <= self._target:
                     await self._restore()
                     continue

@@ -337,7 +337,7 @@ def test_a_command_is_appended_as_a_new_entry_and_sent_to_all() -> None:
     node, effects = propose(leader(1), 1)
     assert terms_of(node.log) == [1, 2, 2]
     assert these(effects, do.AppendOwn) == [do.AppendOwn(node.disk.asked, 3, 2, 1)]
-    assert {wake.peer for wake in these(effects, do.Wake)} == {B, C}
+    assert [fed(node, peer)[1].entries.last for peer in (B, C)] == [3, 3]
 
 
 def test_an_entry_is_applied_once_it_is_safely_replicated() -> None:

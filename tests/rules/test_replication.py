@@ -223,7 +223,6 @@ def test_g50_commands_are_sent_and_written_at_once() -> None:
     """Seed G-50: a command waited for the next heartbeat."""
     node, effects = propose(leader(1), 3)
     assert these(effects, do.AppendOwn) == [do.AppendOwn(3, 3, 2, 3)]
-    assert these(effects, do.Wake) == [do.Wake(B), do.Wake(C)]
     assert terms_of(node.log) == [1, 2, 2, 2, 2]
     node, request = fed(node, B)
     assert request == append(2, 1, 1, 2, 2, 2, 2)

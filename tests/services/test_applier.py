@@ -353,8 +353,24 @@ async def test_one_that_is_installed_while_the_disk_goes_first_takes_their_place
         await trio.lowlevel.checkpoint()
 
     world.wait = wait
-    await world.run_to(3)
+    await world.run_to(5)
     assert world.machine.values == []
+    assert world.applier.applied == 9
+
+
+async def test_a_few_are_applied_at_once_and_more_when_others_have_gone_first() -> None:
+    world = World(stored=notes(9))
+    waited: list[int] = []
+
+    async def wait() -> None:
+        waited.append(world.applier.applied)
+        await trio.lowlevel.checkpoint()
+
+    world.wait = wait
+    await world.run_to(4)
+    assert waited == []
+    await world.run_to(9)
+    assert waited == [4]
     assert world.applier.applied == 9
 
 

@@ -26,7 +26,10 @@ Outcome = tuple[Node, list[Effect]]
 
 
 def on_proposed(node: Node, event: Proposed) -> Outcome:
-    """Append the commands of this server's callers; sending and writing go in parallel."""
+    """Append the commands of this server's callers; sending and writing go in parallel.
+
+    Whoever has proposed them gives every follower its turn at once: nobody has to be woken.
+    """
     if not isinstance(node.role, Leading) or is_handing_over(node.role):
         return node, [do.Refuse(event.batch)]
     assert event.count > 0, "an empty batch would read as a no-op"
@@ -36,8 +39,7 @@ def on_proposed(node: Node, event: Proposed) -> Outcome:
     node = evolve(
         node, disk=disk, log=node.log.extended(Entries(first, last, ((first, node.term),)))
     )
-    append = do.AppendOwn(disk.asked, first, node.term, event.count, event.batch)
-    return node, [append, *(do.Wake(peer) for peer in node.followers)]
+    return node, [do.AppendOwn(disk.asked, first, node.term, event.count, event.batch)]
 
 
 def on_append_due(node: Node, event: AppendDue) -> Outcome:
