@@ -22,7 +22,16 @@ import trio
 from benchmarks import plot, recovery
 from benchmarks.anchors import System, failed_over, installed, measured
 from benchmarks.quiet import Others, quiet
-from benchmarks.ratios import GOALS, goals_table, medians_table, outcome, rounds, table
+from benchmarks.ratios import (
+    GOALS,
+    OURS,
+    Key,
+    goals_table,
+    medians_table,
+    outcome,
+    rounds,
+    table,
+)
 from benchmarks.results import Results, read
 from trioraft._bench.cluster import Load
 from trioraft._bench.figures import as_json
@@ -32,26 +41,28 @@ DISTURBED: Final = 0.35
 ATTEMPTS: Final = 3
 """How often a point is measured that others disturb."""
 
-Step = tuple[str, str, int, int]
-"""A system, what is asked of it, how many are in flight, how many clients."""
-
 _INSIDE: Final = ("trioraft", "hashicorp", "pysyncobj", "pysyncobj at once")
-STEPS: Final[Mapping[str, list[Step]]] = {
+STEPS: Final[Mapping[str, list[Key]]] = {
     "commits": [
-        (system, "put", in_flight, 1)
+        Key(system, "put", in_flight)
         for in_flight in (1, 8, 64, 256, 1024)
-        for system in ("etcd", "trioraft")
+        for system in ("etcd", OURS)
     ],
-    "eight": [("trioraft", "put", in_flight, 8) for in_flight in (64, 1024)],
-    "single": [("trioraft", "single", in_flight, 1) for in_flight in (64, 1024)],
+    "large": [
+        Key(system, "put", in_flight, value=4096)
+        for in_flight in (1, 8, 64, 256, 1024)
+        for system in ("etcd", OURS)
+    ],
+    "eight": [Key(OURS, "put", in_flight, clients=8) for in_flight in (64, 1024)],
+    "single": [Key(OURS, "single", in_flight) for in_flight in (64, 1024)],
     "inside": [
-        *((system, "inside", in_flight, 1) for in_flight in (64, 1024) for system in _INSIDE),
-        ("pysyncobj", "inside", 16384, 1),
+        *(Key(system, "inside", in_flight) for in_flight in (64, 1024) for system in _INSIDE),
+        Key("pysyncobj", "inside", 16384),
     ],
     "reads": [
-        (system, "linearizable", in_flight, 1)
+        Key(system, what, in_flight)
         for in_flight in (64, 1024)
-        for system in ("etcd", "trioraft")
+        for system, what in (("etcd", "linearizable"), (OURS, "linearizable"), (OURS, "lease"))
     ],
 }
 PARTS: Final = (*STEPS, "failover", "recovery")
@@ -71,10 +82,11 @@ class Comparison:
         """Measure all parts, round by round."""
         steps = [step for part in parts for step in STEPS.get(part, ())]
         for number in range(self._given.rounds):
-            for system, what, in_flight, clients in steps:
-                if system in self._systems:
-                    load = Load(what, in_flight, self._given.seconds, self._given.value, clients)
-                    await self._point(number, self._systems[system], load)
+            for key in steps:
+                if key.system in self._systems:
+                    seconds = self._given.seconds
+                    load = Load(key.what, key.in_flight, seconds, key.value, key.clients)
+                    await self._point(number, self._systems[key.system], load)
         if "failover" in parts:
             await self._failover()
         if "recovery" in parts:
@@ -91,10 +103,12 @@ class Comparison:
             cores = others()
             if cores <= DISTURBED:
                 break
-        line = {"system": system.name, "round": number, "others": cores, "clients": load.clients}
+        line = {"system": system.name, "round": number, "others": cores}
+        line |= {"clients": load.clients, "value": load.value}
         self.results.add(kind="point", **line, **as_json(attrs.asdict(point)))
         say(
-            f"{number + 1}: {system.name}, {load.what}, {load.in_flight} in flight: "
+            f"{number + 1}: {system.name}, {load.what}, {load.in_flight} in flight, "
+            f"{load.value} bytes: "
             f"{point.rate:.0f}/s, p50 {point.p50:.2f} ms"
             + f" ({cores:.1f} cores busy with other things)"
             * (cores > DISTURBED)
@@ -167,7 +181,6 @@ def main() -> None:
     option("--only", default=",".join(PARTS), metavar="PART,...", help="(%(default)s)")
     option("--rounds", type=int, default=5, help="(%(default)s)")
     option("--seconds", type=float, default=3.0, help="of each load (%(default)s)")
-    option("--value", type=int, default=128, metavar="BYTES", help="(%(default)s)")
     option("--failover", type=int, default=20, metavar="TRIALS", help="(%(default)s)")
     option("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     option("--systems", metavar="NAME,...", help="no others than these")

@@ -53,8 +53,9 @@ def growth(lines: Sequence[Mapping[str, Any]], axes: Mapping[str, str], path: Pa
         places = sorted({line["at"] for line in lines if line["part"] == part})
         for cell, (name, title) in zip(cells[:, column], _FIGURES.items(), strict=True):
             found = [[line[name] for line in lines if _is_at(line, part, at)] for at in places]
-            cell.plot(places, list(map(statistics.median, found)), "o-", markersize=3)
-            cell.set_ylim(bottom=0)
+            medians = list(map(statistics.median, found))
+            cell.plot(places, medians, "o-", markersize=3)
+            cell.set_ylim(0, 1.1 * max(medians))
             if places[-1] > 20 * max(places[0], 1):
                 cell.set_xscale("symlog" if places[0] == 0 else "log")
             if column == 0:

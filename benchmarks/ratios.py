@@ -20,6 +20,8 @@ class Key:
     what: str
     in_flight: int
     clients: int = 1
+    value: int = 128
+    """Bytes."""
 
 
 @frozen
@@ -117,7 +119,8 @@ def rounds(lines: Iterable[Mapping[str, Any]], disturbed: float = math.inf) -> R
     found: dict[Key, dict[int, Mapping[str, Any]]] = {}
     for line in lines:
         if line["kind"] == "point" and line["others"] <= disturbed:
-            key = Key(line["system"], line["what"], line["in_flight"], line["clients"])
+            of = (line[name] for name in ("system", "what", "in_flight", "clients", "value"))
+            key = Key(*of)
             found.setdefault(key, {})[line["round"]] = line
     return found
 
@@ -210,13 +213,14 @@ def medians_table(measured: Rounds) -> str:
     ]
     for key, points in sorted(measured.items(), key=lambda item: _order(item[0])):
         title = f"{key.system}, {key.what}" + (f", {key.clients} clients" * (key.clients > 1))
+        title += f", {key.value} bytes" * (key.value != 128)
         cells = [short(median(point[name] for point in points.values())) for name in FIGURES]
         rows.append([title, str(key.in_flight), *cells, str(len(points))])
     return table(rows)
 
 
-def _order(key: Key) -> tuple[str, int, str, int]:
-    return key.what, key.clients, key.system, key.in_flight
+def _order(key: Key) -> tuple[str, int, int, str, int]:
+    return key.what, key.value, key.clients, key.system, key.in_flight
 
 
 def median(values: Iterable[float | None]) -> float:

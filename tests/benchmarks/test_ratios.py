@@ -31,7 +31,7 @@ SOONER = Goal("sooner", "p50", (MINE,), (OTHER,), 0.5, more=False)
 def point(system: str, number: int, rate: float, p50: float = 1.0, **more: Any) -> dict[str, Any]:
     figures = {"rate": rate, "p50": p50, "p99": 2.0, "nodes": 10.0, "leader": 5.0, "client": None}
     of = {"kind": "point", "system": system, "round": number, "what": "put", "in_flight": 64}
-    return {**of, "clients": 1, "others": 0.0, **figures, "memory": 50.0, **more}
+    return {**of, "clients": 1, "value": 128, "others": 0.0, **figures, "memory": 50.0, **more}
 
 
 LINES = [
@@ -104,6 +104,6 @@ def test_short(value: float, text: str) -> None:
 def test_goals_name_what_is_measured() -> None:
     from benchmarks.compare import STEPS
 
-    measured = {Key(s, w, n, c) for steps in STEPS.values() for s, w, n, c in steps}
+    measured = {key for steps in STEPS.values() for key in steps}
     for goal in GOALS:
         assert {*goal.ours, *goal.theirs} <= measured, goal.title
