@@ -68,12 +68,13 @@ async def test_never_of_itself_if_it_is_told_so() -> None:
         assert (await world.keeper.take()).head.index == 50
 
 
-async def test_not_before_the_log_has_grown_by_a_fourth_of_the_last_one() -> None:
+@pytest.mark.parametrize("state", [MUCH, bytes(len(MUCH))], ids=["as it is", "compressed"])
+async def test_not_before_the_log_has_grown_by_a_fourth_of_the_last_one(state: bytes) -> None:
     """Else a large state would be written again and again for a few entries."""
 
     class Large(Saver):
         def save(self) -> bytes:
-            return MUCH
+            return state
 
     world = World(Large(), snapshot_entries=1, snapshot_bytes=None)
     taken = await taken_at(world, 60)

@@ -103,7 +103,7 @@ class FakeFront:
     async def take_snapshot(self, least: int | None) -> Summary:
         self.asked.append(("snapshot", least))
         await self._say()
-        return Summary(Head("c0ffee", 7, 3, 5.0, None), 4096, b"\x00\xff")
+        return Summary(Head("c0ffee", 7, 3, 5.0, None), 4096, 9000, b"\x00\xff")
 
     async def snapshot_piece(self, snapshot: SnapshotId, offset: int) -> bytes:
         self.asked.append((snapshot, offset))

@@ -89,6 +89,8 @@ class Summary:
     head: Head
     size: int
     """In bytes."""
+    holds: int
+    """Bytes, before they were compressed: what it takes to make one like it."""
     digest: bytes
     """SHA-256 of all but the last block."""
 
@@ -101,7 +103,7 @@ class _Writer:
         self._file = file
         self._compression = compression
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size = self.holds = 0
 
     def put(self, data: bytes) -> None:
         self._file.write(data)
@@ -111,10 +113,12 @@ class _Writer:
     def block(self, part: Part, data: bytes) -> None:
         codec, packed = compress(data, self._compression)
         self.put(_block(part, codec, packed))
+        self.holds += len(data)
 
     def end(self) -> bytes:
         digest = self._digest.digest()
         self.put(_block(Part.END, 0, digest))
+        self.holds += len(digest)
         return digest
 
 
@@ -166,7 +170,7 @@ def write_snapshot(
         else:
             state.write(stream)
     digest = writer.end()
-    return Summary(head, writer.size, digest)
+    return Summary(head, writer.size, writer.holds, digest)
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -185,6 +189,7 @@ class Reader:
         self._digest = hashlib.sha256()
         self.offset = 0
         """Where the next block begins."""
+        self._holds = 0
         self._next: tuple[Part, bytes] | None = None
         self._before_next = b""
         """The digest of all that comes before that block."""
@@ -229,7 +234,7 @@ class Reader:
             raise Damaged(self.offset - END_BYTES, "the digest does not match")
         if self._file.read(1):
             raise Damaged(self.offset, "there is more behind the end")
-        return Summary(self.head, self.offset, digest)
+        return Summary(self.head, self.offset, self._holds, digest)
 
     def _take(self, part: Part) -> bytes | None:
         """The next block, if it is of this kind."""
@@ -256,9 +261,11 @@ class Reader:
             raise Damaged(offset, f"a block of kind {kind} is out of place")
         self._part = Part(kind)
         try:
-            return self._part, decompress(codec, packed, MAX_BLOCK_BYTES)
+            data = decompress(codec, packed, MAX_BLOCK_BYTES)
         except ValueError as error:
             raise Damaged(offset, str(error)) from error
+        self._holds += len(data)
+        return self._part, data
 
     def _bytes(self, size: int) -> bytes:
         data = self._file.read(size)

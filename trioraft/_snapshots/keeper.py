@@ -40,8 +40,9 @@ from trioraft.abc import SnapshotId, SnapshotStore
 _LOG: Final = logging.getLogger("trioraft.server")
 
 _GROWTH: Final = 4
-"""A snapshot is not taken before the log has grown by a fourth of the last one: what is written is
-at most five times what is appended, however large the state is."""
+"""A snapshot is not taken before the log has grown by a fourth of what the last one holds: however
+large the state is, and however small it can be compressed, what is made into bytes is at most five
+times what is appended."""
 
 
 _MARKS: Final = 64
@@ -195,7 +196,7 @@ class Keeper:
         can = hasattr(self._machine, "save")
         self._enough_entries = math.inf if entries is None or not can else share * entries
         self._enough_bytes = math.inf if size is None or not can else share * size
-        self._least_bytes = 0.0 if self.newest is None else self.newest.size / _GROWTH
+        self._least_bytes = 0.0 if self.newest is None else self.newest.holds / _GROWTH
 
     async def take(self) -> Summary:
         """Have a snapshot taken of all that is applied by now, unless there is one.
@@ -268,7 +269,7 @@ class Keeper:
                 return error
             self.newest = newest
             self._marks.append((newest.head.index, total))
-            self._least_bytes = newest.size / _GROWTH
+            self._least_bytes = newest.holds / _GROWTH
             # Only now, with all of it durable and read back, may the log forget (seed G-27).
             now = self._host.clock.now()
             self._host.step(events.SnapshotTaken(now, newest.head.index, self._floor()))
