@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trioraft._core import Core
 from trioraft._errors import ProtocolError
@@ -66,6 +66,20 @@ class Answering:
                 raise TypeError(no_consistency(consistency))
         value, applied = run(), applier.applied
         return Answer(value, consistency, applied, reading.age(), self._cluster)
+
+    async def go_on(
+        self, run: Callable[[], T], before: Answer[Any], consistency: Consistency
+    ) -> Answer[T]:
+        """Run more of what was asked for at once, behind those that came to `before`.
+
+        What a leader has said of all that was asked by then is not asked again: no round for each
+        turn.  Raises as `answer`.
+        """
+        if not isinstance(before.consistency, Linearizable):
+            return await self.answer(run, consistency)
+        applier = self._core.applier
+        await applier.reached(before.index)
+        return Answer(run(), Linearizable(), applier.applied, 0.0, self._cluster)
 
     async def _linearizable(self, run: Callable[[], T]) -> Answer[T]:
         reading = self._core.reading

@@ -31,7 +31,9 @@ _LOOK: Final = 8
 """So many entries of a turn are timed one by one, and then every so many at once."""
 
 _FEW: Final = 4
-"""Entries that are applied in less time than it takes to wait for what goes first."""
+_QUICK: Final = 0.0001
+"""So few entries, each applied in so many seconds or less, are applied in less time than it takes
+to wait for what goes first."""
 
 _READ_BYTES: Final = 1 << 20
 
@@ -104,6 +106,8 @@ class Applier:
         self._bell = Bell()
         self._moved = trio.lowlevel.ParkingLot()
         self._ended = False
+        self._is_quick = True
+        """Whether the machine's `apply` was, when it was called last."""
         self.sessions = Sessions()
         self.changes = ChangeLog()
         self.applied = 0
@@ -141,7 +145,7 @@ class Applier:
         while True:
             await self._bell.wait()
             while self.applied < self._target:
-                if self._target - self.applied > _FEW:
+                if self._target - self.applied > _FEW or not self._is_quick:
                     await self._calm()
                 if self.applied < self._installed <= self._target:
                     await self._restore()
@@ -168,7 +172,9 @@ class Applier:
                     if (place < _LOOK or place % _LOOK == 0) and self._stopwatch.turn_is_over:
                         break
         finally:
-            self._on_applied(self.applied - before, size)
+            count = self.applied - before
+            self._is_quick = self._stopwatch.seconds <= _QUICK * count
+            self._on_applied(count, size)
 
     async def _next_frames(self) -> tuple[Sequence[bytes], bool]:
         """What is due next, nothing if it was just replaced; and whether it is known to be good.

@@ -77,7 +77,7 @@ class Config:
 
     snapshot_entries: int | None = field(default=DEFAULT_SNAPSHOT_ENTRIES, validator=_count)
     """A snapshot is taken after about so many entries since the last one; None: whatever their
-    number.  It waits until they have at least a fourth of the last one's bytes."""
+    number.  It waits until they have at least a fourth of the bytes that the last one holds."""
 
     snapshot_bytes: int | None = field(default=DEFAULT_SNAPSHOT_BYTES, validator=_count)
     """The same for the bytes of the entries.  If both are None, only `take_snapshot` takes any."""

@@ -105,7 +105,7 @@ class Core:
             self, self.keeper, self.applier, patience, self.log.time.saw, hub.emit
         )
         self._network = network
-        self.membership = Membership(hub, network.follow)
+        self.membership = Membership(hub, lambda: self.node, network.follow)
         self._node = first_node(state, recovered, config)
         self.takes_part = False
         """Whether the rules are at work."""

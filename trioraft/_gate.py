@@ -32,12 +32,14 @@ class Gate:
         me: Hello,
         initial: Collection[str],
         known: Callable[[], Sequence[Configuration]],
+        waits: Callable[[], bool],
         invited: Callable[[int], None],
     ) -> None:
         """Begin; in an unformed server `known` gives none.  See `Handshake` for the rest."""
         self._me = me
         self._initial = initial
         self._known = known
+        self._waits = waits
         self._invited = invited
         self._ignorance = _Ignorance(self._look_for_ignorance)
         """Who does not know which command, by the hellos and the configuration of now."""
@@ -62,14 +64,14 @@ class Gate:
 
         It may know nobody of today's members, and has to tell its incarnation to be taken in.  If
         it has not heard that it was removed, it believes who shows newer members, one of them by
-        an incarnation that is known here: members tell those to nobody else.
+        an incarnation that is known here: a member's is told to members alone.
         """
         known = self._known()
         if not known or not hello.probes or hello.cluster != known[-1].cluster:
             return False
-        if known[-1].member(self._me.id) is None:
+        if self._waits():
             return True
-        shown = _newer(hello, known[-1])
+        shown = _newer(hello, known[0])
         return (
             shown is not None
             and shown.member(self._me.id) is None
@@ -149,7 +151,7 @@ class Gate:
         One from before the newest may be in force yet: whoever it names is heard, or an election
         might never be won (etcd-io/etcd#10998).
         """
-        name, shown, cluster = hello.name, _newer(hello, known[-1]), known[-1].cluster
+        name, shown, cluster = hello.name, _newer(hello, known[0]), known[-1].cluster
         if hello.cluster not in (None, cluster):
             return Objection(
                 f"{name} belongs to the cluster {hello.cluster}, this server to {cluster}"
@@ -200,13 +202,16 @@ class _Ignorance(dict[str | None, str | None]):
         return found
 
 
-def _newer(hello: Hello, present: Configuration) -> Configuration | None:
-    """The configuration by which somebody is a member, if it is newer than the present one."""
+def _newer(hello: Hello, committed: Configuration) -> Configuration | None:
+    """The configuration by which somebody is a member, if it is newer than the committed one.
+
+    What came after that one here may be cut, whatever its index.
+    """
     shown = hello.configuration
     if (
         shown is not None
-        and shown.index > present.index
-        and shown.cluster == present.cluster
+        and shown.index > committed.index
+        and shown.cluster == committed.cluster
         and shown.member(hello.id) is not None
     ):
         return shown

@@ -46,6 +46,7 @@ class Handshake:
         initial_cluster: Mapping[str, str],
         genesis: Configuration | None,
         known: Callable[[], Sequence[Configuration]],
+        waits: Callable[[], bool],
         form: Callable[[Configuration], Awaitable[None]],
         invited: Callable[[int], None],
         expelled: Callable[[str], None],
@@ -60,6 +61,7 @@ class Handshake:
             initial_cluster: name to address; empty for a server that waits to be taken in.
             genesis: the cluster's first configuration, or None in an unformed server.
             known: in a formed server those that may be in force, the newest last.
+            waits: whether a formed server is no member, by all that it holds and has heard.
             form: makes the first configuration durable.
             invited: told the index of a configuration that names this server, and is newer than
                 any that it has.
@@ -79,7 +81,7 @@ class Handshake:
         self._random = random
         self._forming = trio.Lock()
         self._heard: dict[str, Hello] = {}
-        self.gate = Gate(me, self._initial, lambda: known() if self.genesis else (), invited)
+        self.gate = Gate(me, self._initial, lambda: known() if self.genesis else (), waits, invited)
         self.genesis = genesis
         self.formed = trio.Event()
         """Set once this server belongs to a cluster."""
@@ -208,7 +210,8 @@ class Handshake:
             objection = Objection(f"this is {self._me.name}, not {hello.expected}")
             await self.refuse(connection, objection)
         if self.gate.may_be_taken_in_again(hello):
-            await connection.send(encode(self._hello(None)))
+            # Who the others are is not for everybody who knows the cluster's id.
+            await connection.send(encode(evolve(self._hello(None), configuration=None)))
             return None
         await self._welcome(connection, hello)
         if hello.cluster is None and self.genesis is not None:

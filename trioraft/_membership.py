@@ -18,8 +18,14 @@ _LOG: Final = logging.getLogger("trioraft.server")
 class Membership:
     """Follows the configuration that is in force, and says when this server is out of it."""
 
-    def __init__(self, hub: say.Hub, follow: Callable[[], None]) -> None:
-        """Begin; `follow` is called when streams are to be opened or closed."""
+    def __init__(self, hub: say.Hub, node: Callable[[], Node], follow: Callable[[], None]) -> None:
+        """Begin.
+
+        Args:
+            hub: where it tells who comes and goes.
+            node: the present protocol state.
+            follow: called when streams are to be opened or closed.
+        """
         self.removed = Bell()
         """Rung when this server is out; but it may be on its way in again."""
         self.reconfigured = Bell()
@@ -28,6 +34,7 @@ class Membership:
         """The newest configuration by which this server is a member, as far as others have said:
         it may have to catch up with the log before it finds itself there."""
         self._hub = hub
+        self._node = node
         self._follow = follow
         self._is_member = self._was_member = self._was_out = self._began = False
 
@@ -55,12 +62,15 @@ class Membership:
                 _LOG.warning("%s: removed from the cluster", after.me.name)
                 self.removed.ring()
 
-    def linked(self, node: Node) -> dict[str, str]:
-        """Name and address of everybody that a server keeps a stream to.
+    def known(self) -> tuple[Configuration, ...]:
+        """The configurations whose members this server listens to, oldest first."""
+        return welcome(self._node())
 
-        Before it has read its snapshot it does not know who was removed: it dials nobody.
-        """
-        return linked(node) if self._began else {}
+    def waits(self) -> bool:
+        """Whether this server is no member, by all that it holds and has heard of."""
+        newest = self._node().configuration
+        is_told = self._began and self.invited <= newest.index
+        return is_told and newest.member(self._node().me) is None
 
     def is_out(self, node: Node) -> bool:
         """Whether this server was a member, and has been removed for certain."""

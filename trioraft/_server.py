@@ -23,7 +23,7 @@ from trioraft._errors import CommandRejected, Expelled, ServerStopped, StorageEr
 from trioraft._front import Front
 from trioraft._handshake import Handshake
 from trioraft._leadership import Leadership, leading
-from trioraft._membership import welcome
+from trioraft._membership import linked
 from trioraft._naming import check_genesis, check_names
 from trioraft._network import Plug
 from trioraft._observer import Observer
@@ -349,7 +349,8 @@ class Server(Administration):
             ),
             initial_cluster=self._initial,
             genesis=state.genesis,
-            known=lambda: welcome(self._core.node),
+            known=self._core.membership.known,
+            waits=self._core.membership.waits,
             form=self._form,
             invited=self._core.membership.invite,
             expelled=self._must_end,
@@ -373,12 +374,11 @@ class Server(Administration):
         )
 
     def _new_peers(self, core: Core, handshake: Handshake, front: Front) -> Peers:
-        members = core.membership
         return Peers(
             me=self.name,
             transport=self.transport,
             handshake=handshake,
-            members=lambda: members.linked(core.node) if handshake.genesis else self._initial,
+            members=lambda: linked(core.node) if handshake.genesis else self._initial,
             hints=self._hints,
             patience=self._patience,
             slowest_redial=self.config.election_timeout / 2,

@@ -32,6 +32,8 @@ class Stopwatch:
         self._warned: dict[str, float] = {}
         self._enough = enough
         self._began = 0.0
+        self.seconds = 0.0
+        """How long the last body took."""
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -40,7 +42,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            seconds = self._clock.now() - self._began
+            self.seconds = seconds = self._clock.now() - self._began
             if seconds >= self._enough:
                 self._emit(SlowMachine(seconds))
             if seconds >= self._warned.get(what, self._enough):

@@ -38,6 +38,7 @@ from trioraft._wire.asking import (
     Calls,
     Changes,
     ManageSession,
+    ReadIndex,
     Results,
     Told,
     WatchFrom,
@@ -390,6 +391,24 @@ async def test_many_large_answers_come_in_several_messages_and_the_rest_later() 
             for _ in range(100):
                 nursery.start_soon(ask)
         assert answers == [1 << 19] * 100
+
+
+@in_virtual_time
+async def test_queries_have_their_turns_and_are_confirmed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trioraft._desk, "TURN_SECONDS", -1.0)  # over with the first one
+    async with a_running_cluster(3, machine=Odd) as cluster:
+        await cluster.settled()
+        follower, heard = cluster.followers()[0], cluster.overhear()
+        async with stranger(cluster, follower) as other:
+            await other.send(Ask(1, (pack(["large", {"size": 1}]),) * 20, "linearizable"))
+            for _ in range(20):
+                told = await other.of(Told)
+                assert (told.first, told.level) == (1, "linearizable")
+                assert [code for code, _ in told.answers] == [0]
+        assert len([1 for *_, message in heard if isinstance(message, ReadIndex)]) == 1
+        await check_alive(cluster)
 
 
 @in_virtual_time

@@ -259,7 +259,7 @@ SNAPSHOTS: Final = (
     Bug(
         name="looked for a snapshot before waiting",
         file="_applier.py",
-        old="                if self._target - self.applied > _FEW:\n"
+        old="                if self._target - self.applied > _FEW or not self._is_quick:\n"
         "                    await self._calm()\n"
         "                if self.applied < self._installed <= self._target:\n"
         "                    await self._restore()\n"
@@ -267,7 +267,7 @@ SNAPSHOTS: Final = (
         new="                if self.applied < self._installed <= self._target:\n"
         "                    await self._restore()\n"
         "                    continue\n"
-        "                if self._target - self.applied > _FEW:\n"
+        "                if self._target - self.applied > _FEW or not self._is_quick:\n"
         "                    await self._calm()\n",
         story="what an installed snapshot has replaced is read from the disk and applied",
         directed="tests/services/test_applier.py"

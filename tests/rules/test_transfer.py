@@ -281,10 +281,12 @@ def reluctant(net: Net, server: ServerId, how: int) -> None:
 def test_who_had_better_not_lead_lets_others_go_first(how: int, silences: int) -> None:
     net = Net(*ABC)
     reluctant(net, A, how)
+    net.nodes[A] = evolve(net[A], role=Following(B if silences else None))
     for _ in range(silences):
         net.now += 3 * TIMEOUT
         net.step(A, ElectionTimeout(net.now, net[A].tenure))
         assert isinstance(net[A].role, Following)
+        assert net[A].leader is None, "nobody is sent to one that is not heard"
     net.now += 3 * TIMEOUT
     net.step(A, ElectionTimeout(net.now, net[A].tenure))
     assert isinstance(net[A].role, Campaigning)

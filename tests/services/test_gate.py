@@ -197,7 +197,7 @@ def test_learners_are_asked_what_they_know_as_well() -> None:
     learner = Member(ServerId("d", "d-1"), "mem://d", ("old",))
     known = attrs.evolve(later(5, "a", "b"), learners=(learner,))
     a = formed("a", known)
-    gate = Gate(a.hello, ABC, lambda: [known], a.invited.append)
+    gate = Gate(a.hello, ABC, lambda: [known], lambda: False, a.invited.append)
     assert gate.ignorance["put"] == "d"
 
 
@@ -303,9 +303,12 @@ async def test_who_was_removed_tells_its_incarnation_to_who_asks_for_it(
     gone = formed("c", later(5, "a", "b"))
     gone.shake.gate._known = gone.shake._known = lambda: [later(5, "a", "b")]
     asker = formed("z", later(20, "x", "y", "z"))
+    assert isinstance(await probe(asker, gone), str), "it may be a member by what it has not read"
+    gone.waits = True
     found = await probe(asker, gone)
     assert isinstance(found, Hello)
     assert found.id == gone.id
+    assert found.configuration is None, "who the others are is not for everybody"
     meeting = await meet(asker, gone)
     assert meeting.errors(), "and it talks to no stranger"
 

@@ -60,11 +60,13 @@ class Node:
         }
         self.hello = Hello(**{**fields, **about})
         self.id = self.hello.id
+        self.waits = False
         self.shake = Handshake(
             me=self.hello,
             initial_cluster={other: f"mem://{other}" for other in initial},
             genesis=configuration,
             known=lambda: [one for one in (self.shake.genesis, self.newer) if one is not None],
+            waits=lambda: self.waits,
             form=self._form,
             invited=self.invited.append,
             expelled=self.expelled.append,

@@ -52,10 +52,10 @@ class World:
         self.hub, self.followed = Hub(), 0
         self.told: list[Any] = []
         self.hub._subscriptions.append(self)  # type: ignore[arg-type]
-        self.membership = Membership(self.hub, self._follow)
+        self.node = node
+        self.membership = Membership(self.hub, lambda: self.node, self._follow)
         if invited:
             self.membership.invite(invited)
-        self.node = node
         self.membership.begin(node)
 
     def tell(self, event: Any) -> None:
@@ -236,11 +236,15 @@ def test_a_stream_leads_to_every_member() -> None:
     assert streams(node_of(configuration(5, A, B, outgoing=(A, C), learners=(D,)))) == "abcd"
 
 
-def test_before_the_snapshot_is_read_there_is_none() -> None:
-    membership, node = Membership(Hub(), lambda: None), node_of(GENESIS)
-    assert membership.linked(node) == {}
+def test_who_waits_to_be_taken_in_knows_that_it_is_no_member() -> None:
+    node = node_of(GENESIS, configuration(5, B, C), commit=5)
+    membership = Membership(Hub(), lambda: node, lambda: None)
+    assert not membership.waits(), "its snapshot may say otherwise"
     membership.begin(node)
-    assert membership.linked(node) == linked(node)
+    assert membership.waits()
+    membership.invite(6)
+    assert not membership.waits(), "it may be one by what it has yet to hear"
+    assert not World(node_of(GENESIS)).membership.waits()
 
 
 def test_a_follower_keeps_none_to_who_has_left() -> None:

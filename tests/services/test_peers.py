@@ -78,6 +78,8 @@ class Node:
         seed: int = 0,
     ) -> None:
         self.name = name
+        self.has_read_all = True
+        """Its snapshot, too: it knows who was removed."""
         self.received: list[tuple[ServerId, Message]] = []
         self.up: list[ServerId] = []
         self.expelled: list[str] = []
@@ -90,6 +92,7 @@ class Node:
             initial_cluster={},
             genesis=configuration,
             known=lambda: self.known,
+            waits=lambda: False,
             form=self._form,
             invited=lambda index: None,
             expelled=self.expelled.append,
@@ -127,6 +130,8 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.transport.listen, self.peers.accept)
             nursery.start_soon(self.peers.run)
+            if self.has_read_all:
+                self.peers.follow()
             task_status.started()
 
 
@@ -163,6 +168,21 @@ async def test_each_dials_each_and_says_so(autojump_clock: MockClock) -> None:
     assert link.peer is None
     assert link.conversation is None
     assert list(a.peers.links) == ["b"], "no link to itself"
+
+
+async def test_who_comes_back_dials_nobody_before_it_knows_who_was_removed(
+    autojump_clock: MockClock,
+) -> None:
+    network = MemoryNetwork()
+    a, b = Node(network, "a", ["b", "c"]), Node(network, "b", ["a"], seed=1)
+    a.has_read_all = False
+    async with running(a, b):
+        await trio.sleep(1)
+        assert (a.up, list(a.peers.links)) == ([], ["b", "c"])
+        del a.members["c"]
+        a.peers.follow()
+        await trio.sleep(1)
+        assert (a.up, list(a.peers.links)) == ([id_of("b")], ["b"])
 
 
 async def test_requests_go_on_the_own_stream_and_answers_come_back_on_it(
@@ -296,6 +316,7 @@ async def dialled_at(
             transport = MemoryTransport(network, "mem://b")
             await nursery.start(transport.listen, handler)
         nursery.start_soon(node.peers.run)
+        node.peers.follow()
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()
     return times
@@ -519,6 +540,7 @@ async def test_a_fault_behind_the_links_is_not_mistaken_for_a_lost_stream(
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True, allow_unwrapped=True):
         async with running(b), trio.open_nursery() as nursery:
             nursery.start_soon(a.peers.run)
+            a.peers.follow()
             await trio.sleep(1)
 
 
@@ -663,6 +685,7 @@ async def dialled_where(node: Node, seconds: float) -> list[str]:
     node.transport.connect = noted  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.peers.run)
+        node.peers.follow()
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()
     return places

@@ -281,7 +281,7 @@ class Keeper:
     def _floor(self) -> int:
         """From which snapshot on the log may be kept for who is late: so that it is bounded."""
         assert self.newest is not None
-        most = max(LATE_LOG_BYTES, self.newest.size)
+        most = max(LATE_LOG_BYTES, self.newest.holds)
         while len(self._marks) > 1 and self._total - self._marks[0][1] > most:
             self._marks.popleft()
         return self._marks[0][0]

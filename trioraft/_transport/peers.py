@@ -162,8 +162,15 @@ class Peers:
         return new
 
     async def run(self) -> None:
-        """Keep a stream to every peer, for ever."""
+        """Keep a stream to every peer, for ever.
+
+        A server that comes back dials nobody before `follow` is called: until it has read its
+        snapshot it does not know who was removed.
+        """
         async with trio.open_nursery() as nursery:
+            if self._handshake.formed.is_set():
+                await self._moved.wait()
+                self._look_at_members()
             new = [*self.links.values()]
             while True:
                 for link in new:
