@@ -179,7 +179,7 @@ MEMBERSHIP_SERVICES: Final = (
     Bug(
         name="old configuration proves membership",
         file=_GATE,
-        old="        and shown.index > present.index\n",
+        old="        and shown.index > committed.index\n",
         new="        and shown.index > 0\n",
         story="a server that was removed comes back by showing what was in force before",
         directed=f"{_WELCOME}::test_an_older_one_proves_nothing",
@@ -192,6 +192,21 @@ MEMBERSHIP_SERVICES: Final = (
         story="a stranger learns the incarnation of a member, and passes for it from then on",
         directed="tests/server/test_forming.py"
         "::test_no_incarnation_is_told_to_who_shows_members_that_are_none",
+    ),
+    Bug(
+        name="what was never committed makes others old",
+        file=_GATE,
+        old="        shown = _newer(hello, known[0])\n",
+        new="        shown = _newer(hello, known[-1])\n",
+        also=(
+            Change(
+                _GATE,
+                "hello.name, _newer(hello, known[0]), known[-1].cluster\n",
+                "hello.name, _newer(hello, known[-1]), known[-1].cluster\n",
+            ),
+        ),
+        story="a leader that was cut off and has appended much hears of no newer leader",
+        directed=f"{_WELCOME}::test_what_was_never_committed_does_not_make_a_newer_one_look_old",
     ),
     Bug(
         name="lagging member deaf to a newer one",

@@ -58,6 +58,20 @@ async def test_who_is_named_by_a_newer_configuration_is_heard_by_those_it_names(
     assert set(a.invited) == {9}
 
 
+async def test_what_was_never_committed_does_not_make_a_newer_one_look_old(
+    autojump_clock: MockClock,
+) -> None:
+    """A leader that was cut off has a configuration at its end that nobody else has."""
+    a = formed("a")
+    a.shake.gate._known = a.shake._known = lambda: [later(4, *ABC), later(500, *ABC, "e")]
+    d = formed("d", later(9, "a", "b", "d"))
+    await both_talk(d, a)
+    without = formed("d", later(9, "b", "d"))
+    assert isinstance(await probe(without, a), Hello), "or d could not take it in again"
+    old = formed("d", later(4, "b", "d"))
+    assert isinstance(await probe(old, a), str)
+
+
 async def test_one_that_does_not_name_this_server_proves_nothing(
     autojump_clock: MockClock,
 ) -> None:

@@ -132,6 +132,31 @@ def test_a_list_is_a_list_and_no_text_taken_apart(field: str, naughty: object) -
     "naughty",
     [
         None,
+        {},
+        "ab",
+        [None],
+        ["ab"],
+        [[]],
+        [[0]],
+        [[0, b"", b""]],
+        [[0, "a"]],
+        [["0", b""]],
+        [[True, b""]],
+        [[0.0, b""]],
+        [[-1, b""]],
+        [[1 << 63, b""]],
+    ],
+    ids=repr,
+)
+def test_an_answer_is_a_code_and_bytes(naughty: object) -> None:
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode(tampered("told", answers=naughty))
+
+
+@pytest.mark.parametrize(
+    "naughty",
+    [
+        None,
         [],
         "c1",
         {},

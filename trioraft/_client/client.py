@@ -302,7 +302,9 @@ class Client:
         attempt = 0
         while True:
             attempt += 1
-            line = await self._connected.line()
+            line = self._connected.now
+            if line is None or not line.is_open:
+                line = await self._connected.line()
             told, place = await self._question(line, Question(data, consistency))
             code, answer = told.code, told.data
             if told.code == Code.VALUE:

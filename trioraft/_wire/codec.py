@@ -287,7 +287,7 @@ def _bytes_from_wire(value: Any, _: Any) -> tuple[bytes, ...]:
 
 
 def _results_from_wire(value: Any, _: Any) -> tuple[Result, ...]:
-    # These two by hand: there is one for each command, and this takes a quarter of the time.
+    # These three by hand: there is one for each command, and this takes a quarter of the time.
     if type(value) is not list:
         raise TypeError("expected a list of results")
     for result in value:
@@ -303,6 +303,17 @@ def _results_from_wire(value: Any, _: Any) -> tuple[Result, ...]:
     return tuple(map(tuple, value))
 
 
+def _answers_from_wire(value: Any, _: Any) -> tuple[tuple[int, bytes], ...]:
+    if type(value) is not list:
+        raise TypeError("expected a list of answers")
+    for answer in value:
+        if type(answer) is not list or len(answer) != 2 or type(answer[1]) is not bytes:
+            raise TypeError("expected a code and the answer's bytes")
+        if type(answer[0]) is not int or not 0 <= answer[0] < _MOST:
+            raise ValueError("expected a code from 0 on")
+    return tuple(map(tuple, value))
+
+
 _CONVERTER = counting_converter()
 _CONVERTER.register_unstructure_hook(Entries, _entries_to_wire)
 _CONVERTER.register_structure_hook(Entries, _entries_from_wire)
@@ -311,6 +322,9 @@ _CONVERTER.register_structure_hook_func(
 )
 _CONVERTER.register_structure_hook_func(
     lambda cls: bool(cls == tuple[bytes, ...]), _bytes_from_wire
+)
+_CONVERTER.register_structure_hook_func(
+    lambda cls: bool(cls == tuple[tuple[int, bytes], ...]), _answers_from_wire
 )
 
 # Looked up once, not for each message.
