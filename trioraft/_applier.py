@@ -32,8 +32,8 @@ _LOOK: Final = 8
 
 _FEW: Final = 4
 _QUICK: Final = 0.0001
-"""So few entries, each applied in so many seconds or less, are applied in less time than it takes
-to wait for what goes first."""
+"""So few entries, applied in so many seconds each or less, by the last turn's mean, are applied in
+less time than it takes to wait for what goes first."""
 
 _READ_BYTES: Final = 1 << 20
 
@@ -238,13 +238,14 @@ class Applier:
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """In the body the machine becomes what a snapshot says: nobody asks it anything."""
+        """In the body the machine becomes what a snapshot says: nobody asks it anything.
+
+        If the body raises, nobody does ever again: half of a machine has no answers.
+        """
         self._restoring = True
-        try:
-            yield
-        finally:
-            self._restoring = False
-            self._moved.unpark_all()
+        yield
+        self._restoring = False
+        self._moved.unpark_all()
 
     def stands_at(self, index: int, term: int, time: float, sessions: Sessions) -> None:
         """The machine is now what a snapshot said."""

@@ -67,10 +67,13 @@ class Membership:
         return welcome(self._node())
 
     def waits(self) -> bool:
-        """Whether this server is no member, by all that it holds and has heard of."""
-        newest = self._node().configuration
-        is_told = self._began and self.invited <= newest.index
-        return is_told and newest.member(self._node().me) is None
+        """Whether this server is no member, by all that it holds and has heard of.
+
+        What is not committed may be cut: a member that is being removed is one as yet.
+        """
+        me, known = self._node().me, self.known()
+        is_named = any(one.member(me) is not None for one in known)
+        return self._began and not is_named and self.invited <= known[0].index
 
     def is_out(self, node: Node) -> bool:
         """Whether this server was a member, and has been removed for certain."""

@@ -209,6 +209,14 @@ MEMBERSHIP_SERVICES: Final = (
         directed=f"{_WELCOME}::test_what_was_never_committed_does_not_make_a_newer_one_look_old",
     ),
     Bug(
+        name="who is being removed waits already",
+        file=_FOLLOWS,
+        old="        is_named = any(one.member(me) is not None for one in known)\n",
+        new="        is_named = known[-1].member(me) is not None\n",
+        story="a stranger learns the incarnation of a member whose removal is cut then",
+        directed=f"{_ENDS}::test_a_member_whose_removal_may_yet_be_cut_does_not_wait",
+    ),
+    Bug(
         name="lagging member deaf to a newer one",
         file=_GATE,
         old="            self._invited(shown.index)\n            return None\n",

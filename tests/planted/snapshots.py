@@ -238,6 +238,17 @@ SNAPSHOTS: Final = (
     ),
     # -- what the machine becomes --------------------------------------------------------------
     Bug(
+        name="half a machine is asked",
+        file="_applier.py",
+        old="        yield\n        self._restoring = False\n        self._moved.unpark_all()\n",
+        new="        try:\n            yield\n        finally:\n"
+        "            self._restoring = False\n            self._moved.unpark_all()\n",
+        story="recover raises in the middle, and readers get answers before the server has ended",
+        directed="tests/services/test_applier.py"
+        "::test_nobody_asks_a_machine_that_could_not_be_restored",
+        unseen="no machine there fails to come back",
+    ),
+    Bug(
         name="readers served during a restore",
         file="_applier.py",
         old="        while self.applied < index or self._restoring:\n",

@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioraft import Applied, Entry, ProtocolError, StorageError, command
+from trioraft import Applied, Entry, ProtocolError, ServerStopped, StorageError, command
 from trioraft import _applier as module
 from trioraft._applier import Applier, reply_of
 from trioraft._clock import Clock
@@ -356,6 +356,26 @@ async def test_one_that_is_installed_while_the_disk_goes_first_takes_their_place
     await world.run_to(5)
     assert world.machine.values == []
     assert world.applier.applied == 9
+
+
+async def test_nobody_asks_a_machine_that_could_not_be_restored() -> None:
+    world = World()
+    asked: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(ServerStopped):
+            await world.applier.reached(0)
+        asked.append("in vain")
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ValueError, match="half"), world.applier.restoring():
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            raise ValueError("half of it")
+        await wait_all_tasks_blocked()
+        assert asked == []
+        world.applier.end()
+    assert asked == ["in vain"]
 
 
 async def test_a_few_are_applied_at_once_and_more_when_others_have_gone_first(

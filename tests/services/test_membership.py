@@ -247,6 +247,14 @@ def test_who_waits_to_be_taken_in_knows_that_it_is_no_member() -> None:
     assert not World(node_of(GENESIS)).membership.waits()
 
 
+def test_a_member_whose_removal_may_yet_be_cut_does_not_wait() -> None:
+    gone = configuration(5, B, C)
+    assert not World(node_of(GENESIS, gone, commit=4)).membership.waits()
+    assert World(node_of(GENESIS, gone, commit=5)).membership.waits()
+    again = node_of(gone, configuration(9, B, C), commit=8)
+    assert not World(again, invited=8).membership.waits(), "9 may be cut, and 8 names it"
+
+
 def test_a_follower_keeps_none_to_who_has_left() -> None:
     assert streams(node_of(GENESIS, configuration(5, A, B), commit=5)) == "ab"
 
