@@ -73,7 +73,7 @@ def _pyplot() -> Any:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.fonttype"] = "none"  # texts as texts: a quarter of the size
+    mpl.rcParams["svg.fonttype"] = "none"  # texts stay texts
     from matplotlib import pyplot as plt
 
     return plt
